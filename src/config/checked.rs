@@ -1,0 +1,246 @@
+//! Configuration that was checked: each value holds its invariants, so that nothing behind it checks again.
+//!
+//! Units: times are [`Duration`]s, sizes are bytes.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::Authority;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+
+use crate::protocol::fingerprint::Compare;
+use crate::protocol::template::{PathTemplate, Template};
+
+/// A whole configuration (section T).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    pub server: Server,
+    /// I1: the first of these that a request has names its principal. Never empty.
+    pub identity: Vec<HeaderName>,
+    pub limits: Limits,
+    pub store: Store,
+    pub log: Log,
+    /// In the order of the file. No two of them match the same paths with the same rank (R1).
+    pub routes: Vec<Arc<Route>>,
+}
+
+/// What needs a restart to change (C3), beside [`Store`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    /// Never empty.
+    pub listen: Vec<SocketAddr>,
+    /// `None`: `"off"`.
+    pub admin: Option<SocketAddr>,
+    /// `None`: not set, or empty.
+    pub admin_token: Option<Secret>,
+    pub shutdown_grace: Duration,
+    /// 0: one per core.
+    pub threads: usize,
+}
+
+/// A string that is not shown: its `Debug` is `"***"`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps what must not be shown.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text itself, for comparing.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("\"***\"")
+    }
+}
+
+/// Limits of the listeners and of everything that is not a route's own (F4).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    pub head: usize,
+    pub headers: usize,
+    pub uri: usize,
+    pub buffered: usize,
+    pub head_time: Duration,
+    pub body_time: Duration,
+    pub write_time: Duration,
+    pub idle: Duration,
+    pub connections: usize,
+    pub streams: u32,
+    pub store: Duration,
+}
+
+/// `[store]`. Only `memory:` is built so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Store {
+    pub url: StoreUrl,
+    pub max_memory: usize,
+}
+
+/// Where records are kept (S1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreUrl {
+    Memory,
+    Disk(PathBuf),
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    pub format: LogFormat,
+    /// A `tracing` filter directive, for example `info`.
+    pub level: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Auto,
+    Json,
+    Pretty,
+}
+
+/// One `[[routes]]` table with the defaults of its guard and of the top filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    pub name: Arc<str>,
+    pub path: PathTemplate,
+    /// `None`: all. Otherwise never empty.
+    pub methods: Option<Vec<Method>>,
+    /// Methods that are reads beside the registered safe ones (R3).
+    pub reads: Vec<Method>,
+    pub guard: Guard,
+    pub mode: Mode,
+    /// Set by hand (R5); `None`: the path's normal form.
+    pub resource: Option<Template>,
+    pub upstream: Upstream,
+    pub idempotency: Idempotency,
+    pub version: Version,
+    pub queue: Queue,
+    pub limits: RouteLimits,
+    pub on_store_failure: OnStoreFailure,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    State,
+    Tool,
+    Read,
+    None,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Enforce,
+    Observe,
+}
+
+/// Where a route's requests go. Only `http://host[:port]`, without a path, is built so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// With its port, also where the configuration leaves it out.
+    pub authority: Authority,
+}
+
+/// `idempotency` (section K).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Idempotency {
+    pub required: bool,
+    pub ttl: Duration,
+    pub compare: Compare,
+    pub in_flight: InFlight,
+    pub max_wait: Duration,
+    pub on_5xx: On5xx,
+    pub on_unknown: OnUnknown,
+    pub settle: Duration,
+    pub max_response: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InFlight {
+    Refuse,
+    Wait,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum On5xx {
+    Keep,
+    Release,
+    Hold,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnUnknown {
+    Version,
+    Hold,
+    Rerun,
+}
+
+/// `version` (section V).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Version {
+    pub source: Source,
+    /// Methods that need a precondition (V3).
+    pub required: Vec<Method>,
+    /// What a probe reads instead of the write's target: a template that renders to a path with an optional query.
+    pub probe: Option<Template>,
+    pub accept: Option<HeaderValue>,
+    pub max_body: usize,
+    pub refresh: bool,
+    pub allow_any: bool,
+    pub include_current: bool,
+    /// 409 or 412.
+    pub stale_status: StatusCode,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    Hash,
+    Etag,
+    /// A JSON pointer (RFC 6901), checked.
+    Field(String),
+    Mint,
+    Upstream,
+    None,
+}
+
+/// `queue` (section Q).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Queue {
+    pub turns: bool,
+    pub max_waiting: usize,
+    pub max_wait: Duration,
+    pub reads: QueueReads,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueueReads {
+    Pass,
+    Wait,
+}
+
+/// The part of `limits` that a route may set for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteLimits {
+    pub body: usize,
+    pub upstream_connect: Duration,
+    pub upstream_response: Duration,
+    pub upstream_idle: Duration,
+    pub upstream_total: Duration,
+    pub upstream_keep: Duration,
+    pub upstream_connections: usize,
+}
+
+/// `store.on_failure` of a route (S4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnStoreFailure {
+    Closed,
+    Open,
+}

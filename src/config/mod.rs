@@ -1,0 +1,3 @@
+//! The configuration: raw TOML in, values that hold their invariants out.
+
+pub mod checked;

@@ -1,0 +1,11 @@
+//! The rules, pure: no I/O, no clock, no randomness, no runtime, no HTTP client.
+//! Time comes in as an argument; verdicts go out.
+
+pub mod entity_tag;
+pub mod fingerprint;
+pub mod json;
+pub mod key;
+pub mod multipart;
+pub mod path;
+pub mod prefer;
+pub mod template;
