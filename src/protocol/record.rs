@@ -95,10 +95,22 @@ pub enum State {
     /// Nothing went out yet.
     Claimed,
     /// The first byte may be on its way, or is. `status` is there once a streamed answer began (K10).
-    Forwarded { mark: Option<Box<Mark>>, status: Option<u16> },
-    Done { status: u16, kept: bool, completed_at: Millis, expires_at: Millis },
+    Forwarded {
+        mark: Option<Box<Mark>>,
+        status: Option<u16>,
+    },
+    Done {
+        status: u16,
+        kept: bool,
+        completed_at: Millis,
+        expires_at: Millis,
+    },
     /// No whole answer came (K11).
-    Unknown { mark: Option<Box<Mark>>, since: Millis, expires_at: Millis },
+    Unknown {
+        mark: Option<Box<Mark>>,
+        since: Millis,
+        expires_at: Millis,
+    },
 }
 
 /// What of a forwarded write can end its unknown outcome (K12).
