@@ -7,6 +7,7 @@
 pub mod checked;
 mod choice;
 mod env;
+mod names;
 mod parts;
 mod places;
 mod policies;
