@@ -1,1 +1,14 @@
-//! All integration tests, one binary.
+//! All integration tests, one binary: a file per behavior, each on the real proxy as a process of its own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test stops where something is not as it must be"
+)]
+#![allow(unreachable_pub, reason = "a test binary exports nothing")]
+
+mod harness;
+mod harness_itself;
+mod tidy;
