@@ -9,6 +9,11 @@
 )]
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
+mod connections;
+mod forwarding;
+mod framing;
 mod harness;
 mod harness_itself;
+mod limits;
 mod tidy;
+mod upgrades;

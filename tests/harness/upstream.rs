@@ -16,7 +16,7 @@ use super::wire::{self, Framing, Head};
 use super::{Gate, Reply, within};
 
 /// A request as the upstream got it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub method: String,
     pub target: String,
@@ -26,6 +26,10 @@ pub struct Seen {
     pub whole: bool,
     /// The other side left before the answer was sent.
     pub abandoned: bool,
+    /// All that the script has for it was sent, or could not be.
+    pub answered: bool,
+    /// The upstream has closed the connection it came on.
+    pub closed: bool,
     pub connection: usize,
     /// The how manieth request on its connection, from 0.
     pub nth: usize,
@@ -144,6 +148,8 @@ async fn accept(listener: TcpListener, stage: Arc<Stage>) {
         connections.spawn(async move {
             // How a connection ends is the script's business and shows on the other side.
             serve(stream, connection, &stage).await.ok();
+            let of_it = |seen: &&mut Seen| seen.connection == connection;
+            stage.seen.send_modify(|seen| seen.iter_mut().filter(of_it).for_each(|seen| seen.closed = true));
         });
     }
 }
@@ -168,7 +174,12 @@ async fn serve(stream: TcpStream, connection: usize, stage: &Stage) -> io::Resul
             }
         };
         let head_only = stage.seen.borrow()[index].method == "HEAD";
-        answer(&mut stream, &reply, head_only, index, stage).await?;
+        let sent = answer(&mut stream, &reply, head_only, index, stage).await;
+        stage.seen.send_modify(|seen| {
+            seen[index].answered = true;
+            seen[index].abandoned |= sent.is_err();
+        });
+        sent?;
         if reply.switches {
             return echo(stream).await;
         }
@@ -193,8 +204,7 @@ fn note(stage: &Stage, head: Head, connection: usize, nth: usize) -> usize {
     let mut index = 0;
     stage.seen.send_modify(|seen| {
         index = seen.len();
-        let (body, whole, abandoned) = (Vec::new(), false, false);
-        seen.push(Seen { method, target, head, body, whole, abandoned, connection, nth });
+        seen.push(Seen { method, target, head, connection, nth, ..Seen::default() });
     });
     index
 }
