@@ -1,21 +1,15 @@
 //! Connections on both sides: who leaves, what is cut, and what may be sent over one afterwards (F6, K13, K14).
 
 use crate::harness::wire::Framing;
-use crate::harness::{Agent, Gate, Proxy, Raw, Reply, Upstream};
+use crate::harness::{Agent, Gate, Proxy, Raw, Reply, Upstream, proxied};
 
 const GET: &str = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST: &str = "POST /x HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\nContent-Length: 5\r\n\r\nhello";
 
-async fn route(extra: &str) -> (Upstream, Proxy) {
-    let upstream = Upstream::start().await;
-    let proxy = Proxy::route(&upstream, extra).await;
-    (upstream, proxy)
-}
-
 // K13
 #[tokio::test]
 async fn a_vanished_agent_stops_nothing() {
-    let (upstream, proxy) = route("guard = \"tool\"").await;
+    let (upstream, proxy) = proxied("guard = \"tool\"").await;
     let gate = Gate::closed();
     upstream.next(Reply::new(201).body("made").held(&gate));
     let mut raw = Raw::connect(&proxy).await;
@@ -35,7 +29,7 @@ async fn a_vanished_agent_stops_nothing() {
 #[tokio::test]
 async fn a_half_closed_connection_is_answered() {
     for guard in ["none", "tool"] {
-        let (upstream, proxy) = route(&format!("guard = \"{guard}\"")).await;
+        let (upstream, proxy) = proxied(&format!("guard = \"{guard}\"")).await;
         let gate = Gate::closed();
         upstream.next(Reply::ok("late").held(&gate));
         let mut raw = Raw::connect(&proxy).await;
@@ -64,7 +58,7 @@ async fn pipelined_requests_are_answered_in_order() {
 // F6
 #[tokio::test]
 async fn the_body_of_a_refused_request_is_never_a_request() {
-    let (upstream, proxy) = route("guard = \"tool\"").await;
+    let (upstream, proxy) = proxied("guard = \"tool\"").await;
     let smuggled = "GET /evil HTTP/1.1\r\nHost: a\r\n\r\n";
     let refused =
         format!("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{smuggled}", smuggled.len());
@@ -81,7 +75,7 @@ async fn the_body_of_a_refused_request_is_never_a_request() {
 // F6
 #[tokio::test]
 async fn the_body_of_a_replayed_request_is_drained() {
-    let (upstream, proxy) = route("guard = \"tool\"").await;
+    let (upstream, proxy) = proxied("guard = \"tool\"").await;
     upstream.next(Reply::new(201).body("made"));
     let mut raw = Raw::connect(&proxy).await;
     raw.send(format!("{POST}{POST}GET /good HTTP/1.1\r\nHost: a\r\n\r\n")).await;
@@ -95,7 +89,7 @@ async fn the_body_of_a_replayed_request_is_drained() {
 // F6
 #[tokio::test]
 async fn an_early_answer_is_passed_on_and_the_body_is_no_request() {
-    let (upstream, proxy) = route("guard = \"none\"").await;
+    let (upstream, proxy) = proxied("guard = \"none\"").await;
     upstream.next(Reply::new(413).body("too much").early());
     let mut raw = Raw::connect(&proxy).await;
     raw.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nhello").await;
@@ -120,7 +114,7 @@ fn broken_off() -> [Reply; 5] {
 #[tokio::test]
 async fn a_cut_answer_to_a_read_is_shown_as_cut() {
     for guard in ["none", "read", "tool", "state"] {
-        let (upstream, proxy) = route(&format!("guard = \"{guard}\"")).await;
+        let (upstream, proxy) = proxied(&format!("guard = \"{guard}\"")).await;
         for reply in broken_off() {
             upstream.next(reply);
             let mut raw = Raw::connect(&proxy).await;
@@ -140,7 +134,7 @@ async fn a_cut_answer_to_a_read_is_shown_as_cut() {
 // F6
 #[tokio::test]
 async fn a_cut_answer_is_shown_as_cut_on_http_1_0_too() {
-    let (upstream, proxy) = route("guard = \"none\"").await;
+    let (upstream, proxy) = proxied("guard = \"none\"").await;
     upstream.next(Reply::ok("a whole body").chunked().cut_after(4));
     let mut raw = Raw::connect(&proxy).await;
     raw.send("GET /x HTTP/1.0\r\nHost: a\r\n\r\n").await;
@@ -152,7 +146,7 @@ async fn a_cut_answer_is_shown_as_cut_on_http_1_0_too() {
 // F6, K11
 #[tokio::test]
 async fn a_cut_answer_to_a_write_is_no_answer() {
-    let (upstream, proxy) = route("guard = \"tool\"").await;
+    let (upstream, proxy) = proxied("guard = \"tool\"").await;
     let agent = Agent::new(&proxy);
     for (n, reply) in broken_off().into_iter().chain([Reply::ok("").cut()]).enumerate() {
         upstream.next(reply);
@@ -164,7 +158,7 @@ async fn a_cut_answer_to_a_write_is_no_answer() {
 // F1, K11
 #[tokio::test]
 async fn an_answer_with_two_framings_is_no_empty_close() {
-    let (upstream, proxy) = route("guard = \"tool\"").await;
+    let (upstream, proxy) = proxied("guard = \"tool\"").await;
     let agent = Agent::new(&proxy);
     for call in [agent.get("/x"), agent.post("/x").key("k")] {
         upstream.next(Reply::ok("whole").with_both_framings());
@@ -180,7 +174,7 @@ async fn an_answer_with_two_framings_is_no_empty_close() {
 // F6
 #[tokio::test]
 async fn what_an_upstream_sends_behind_its_answer_reaches_nobody() {
-    let (upstream, proxy) = route("guard = \"none\"").await;
+    let (upstream, proxy) = proxied("guard = \"none\"").await;
     let agent = Agent::new(&proxy);
     upstream.next(Reply::ok("first").extra("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"));
     assert_eq!(agent.get("/1").await.is(200).text(), "first");
@@ -191,7 +185,7 @@ async fn what_an_upstream_sends_behind_its_answer_reaches_nobody() {
 // K14
 #[tokio::test]
 async fn a_connection_that_the_upstream_closed_is_replaced() {
-    let (upstream, proxy) = route("guard = \"tool\"").await;
+    let (upstream, proxy) = proxied("guard = \"tool\"").await;
     let agent = Agent::new(&proxy);
     for n in 0..10 {
         // It closes without having said so.
@@ -206,7 +200,7 @@ async fn a_connection_that_the_upstream_closed_is_replaced() {
 // F2, F6
 #[tokio::test]
 async fn informational_heads_come_before_the_answer_and_are_not_it() {
-    let (upstream, proxy) = route("guard = \"tool\"").await;
+    let (upstream, proxy) = proxied("guard = \"tool\"").await;
     upstream.next(Reply::new(201).body("made").interim("100 Continue").interim("103 Early Hints"));
     let answer = Raw::ask(&proxy, POST).await;
     assert_eq!((answer.is(201).text().as_str(), answer.whole), ("made", true));
@@ -215,7 +209,7 @@ async fn informational_heads_come_before_the_answer_and_are_not_it() {
 // F6
 #[tokio::test]
 async fn answers_without_a_body_end_with_their_head() {
-    let (upstream, proxy) = route("guard = \"none\"").await;
+    let (upstream, proxy) = proxied("guard = \"none\"").await;
     let mut raw = Raw::connect(&proxy).await;
     for reply in [Reply::new(204), Reply::new(304)] {
         upstream.next(reply);

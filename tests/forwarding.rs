@@ -3,13 +3,7 @@
 use serde_json::json;
 
 use crate::harness::upstream::Seen;
-use crate::harness::{Agent, Proxy, Raw, Reply, Upstream};
-
-async fn pass_through() -> (Upstream, Proxy) {
-    let upstream = Upstream::start().await;
-    let proxy = Proxy::route(&upstream, "guard = \"none\"").await;
-    (upstream, proxy)
-}
+use crate::harness::{Agent, Proxy, Raw, Reply, Upstream, proxied};
 
 /// Sends a GET with these field lines and gives back what the upstream got.
 async fn forwarded(upstream: &Upstream, proxy: &Proxy, fields: &str) -> Seen {
@@ -21,7 +15,7 @@ async fn forwarded(upstream: &Upstream, proxy: &Proxy, fields: &str) -> Seen {
 // F2
 #[tokio::test]
 async fn hop_by_hop_fields_of_a_request_stay_here() {
-    let (upstream, proxy) = pass_through().await;
+    let (upstream, proxy) = proxied("guard = \"none\"").await;
     let fields = "Connection: keep-alive, X-Hop, x-other-hop\r\nConnection: x-third\r\nX-Hop: 1\r\nX-Other-Hop: 2\r\n\
         X-Third: 3\r\nKeep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nTE: trailers\r\nX-Stays: 4";
     let seen = forwarded(&upstream, &proxy, fields).await;
@@ -34,7 +28,7 @@ async fn hop_by_hop_fields_of_a_request_stay_here() {
 // F2, F5
 #[tokio::test]
 async fn h2c_is_never_asked_for() {
-    let (upstream, proxy) = pass_through().await;
+    let (upstream, proxy) = proxied("guard = \"none\"").await;
     for fields in [
         "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__",
         "Connection: Upgrade\r\nUpgrade: H2C",
@@ -50,7 +44,7 @@ async fn h2c_is_never_asked_for() {
 // F2
 #[tokio::test]
 async fn hop_by_hop_fields_of_an_answer_stay_here() {
-    let (upstream, proxy) = pass_through().await;
+    let (upstream, proxy) = proxied("guard = \"none\"").await;
     let reply = Reply::ok("ok").field("Connection", "X-Internal").field("X-Internal", "secret");
     let reply = reply.field("Keep-Alive", "timeout=99").field("Proxy-Connection", "keep-alive");
     upstream.next(reply.field("Upgrade", "h2c").field("X-Stays", "1"));
@@ -65,7 +59,7 @@ async fn hop_by_hop_fields_of_an_answer_stay_here() {
 // F2
 #[tokio::test]
 async fn via_is_added_both_ways() {
-    let (upstream, proxy) = pass_through().await;
+    let (upstream, proxy) = proxied("guard = \"none\"").await;
     upstream.next(Reply::ok("ok").field("Via", "1.0 inner"));
     let request = "GET /x HTTP/1.1\r\nHost: a\r\nVia: 1.0 outer\r\n\r\n";
     let answer = Raw::ask(&proxy, request).await;
@@ -78,7 +72,7 @@ async fn via_is_added_both_ways() {
 // F2
 #[tokio::test]
 async fn what_an_agent_says_of_its_own_address_is_replaced() {
-    let (upstream, proxy) = pass_through().await;
+    let (upstream, proxy) = proxied("guard = \"none\"").await;
     let fields = "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 6.6.6.7\r\nX-Forwarded-Host: evil\r\n\
         X-Forwarded-Proto: https\r\nX-Forwarded-Port: 666\r\nX-Forwarded-Prefix: /evil\r\n\
         Forwarded: for=6.6.6.6;host=evil;proto=https";
@@ -99,7 +93,7 @@ async fn what_an_agent_says_of_its_own_address_is_replaced() {
 // F2
 #[tokio::test]
 async fn names_with_an_underscore_are_dropped() {
-    let (upstream, proxy) = pass_through().await;
+    let (upstream, proxy) = proxied("guard = \"none\"").await;
     let seen = forwarded(&upstream, &proxy, "X_Forwarded_For: 6.6.6.6\r\nX-Real_Name: x\r\nX-Stays: 1").await;
     assert!(!seen.head.has("x_forwarded_for") && !seen.head.has("x-real_name"), "{:?}", seen.head);
     assert_eq!(seen.field("x-stays").as_deref(), Some("1"));
@@ -112,8 +106,7 @@ async fn names_with_an_underscore_are_dropped() {
 // F2
 #[tokio::test]
 async fn an_expectation_is_answered_here() {
-    let upstream = Upstream::start().await;
-    let proxy = Proxy::route(&upstream, "guard = \"tool\"").await;
+    let (upstream, proxy) = proxied("guard = \"tool\"").await;
     let head =
         |fields: &str| format!("POST /x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n{fields}\r\n\r\n");
     let mut raw = Raw::connect(&proxy).await;
@@ -135,7 +128,7 @@ async fn an_expectation_is_answered_here() {
 // F2
 #[tokio::test]
 async fn this_proxys_own_fields_are_read_here_and_spoken_here_alone() {
-    let (upstream, proxy) = pass_through().await;
+    let (upstream, proxy) = proxied("guard = \"none\"").await;
     let fields = "Onceward-Fence: 9\r\nOnceward-Lease: forged\r\nonceward-anything: 1\r\nX-Stays: 1";
     let seen = forwarded(&upstream, &proxy, fields).await;
     let own: Vec<_> =
@@ -155,7 +148,7 @@ async fn this_proxys_own_fields_are_read_here_and_spoken_here_alone() {
 // F2, K9
 #[tokio::test]
 async fn values_keep_their_bytes_their_order_and_their_count() {
-    let (upstream, proxy) = pass_through().await;
+    let (upstream, proxy) = proxied("guard = \"none\"").await;
     upstream
         .next(Reply::ok("ok").field("X-Many", b"\xe4 1".to_vec()).field("X-Other", "o").field("X-Many", "2"));
     let mut raw = Raw::connect(&proxy).await;
@@ -172,8 +165,7 @@ async fn values_keep_their_bytes_their_order_and_their_count() {
 // F3
 #[tokio::test]
 async fn bodies_without_a_key_stream_both_ways_whatever_their_size() {
-    let upstream = Upstream::start().await;
-    let proxy = Proxy::route(&upstream, "guard = \"none\"\nlimits.body = \"1KiB\"").await;
+    let (upstream, proxy) = proxied("guard = \"none\"\nlimits.body = \"1KiB\"").await;
     let large = "x".repeat(3 << 20);
     upstream.next(Reply::ok(large.clone())).next(Reply::ok(large.clone()).chunked());
     let agent = Agent::new(&proxy);

@@ -1,13 +1,7 @@
 //! What a request must be to be one (F1): everything else is refused with 400 and the connection closed.
 
 use crate::harness::http2::Http2;
-use crate::harness::{Proxy, Raw, Upstream};
-
-async fn pass_through() -> (Upstream, Proxy) {
-    let upstream = Upstream::start().await;
-    let proxy = Proxy::route(&upstream, "guard = \"none\"").await;
-    (upstream, proxy)
-}
+use crate::harness::{Proxy, Raw, Upstream, proxied};
 
 /// Sends each of the requests on a connection of its own; all must be refused, and none may be forwarded.
 async fn refused(upstream: &Upstream, proxy: &Proxy, requests: &[&str]) {
@@ -27,7 +21,7 @@ async fn refused(upstream: &Upstream, proxy: &Proxy, requests: &[&str]) {
 // F1
 #[tokio::test]
 async fn a_transfer_encoding_is_one_chunked_and_stands_alone() {
-    let (upstream, proxy) = pass_through().await;
+    let (upstream, proxy) = proxied("guard = \"none\"").await;
     let body = "5\r\nhello\r\n0\r\n\r\n";
     let fields = [
         "Transfer-Encoding: ,chunked",
@@ -54,7 +48,7 @@ async fn a_transfer_encoding_is_one_chunked_and_stands_alone() {
 // F1
 #[tokio::test]
 async fn a_content_length_is_one_number() {
-    let (upstream, proxy) = pass_through().await;
+    let (upstream, proxy) = proxied("guard = \"none\"").await;
     let fields = [
         "Content-Length: 5\r\nContent-Length: 6",
         "Content-Length: 5, 6",
@@ -77,7 +71,7 @@ async fn a_content_length_is_one_number() {
 // F1
 #[tokio::test]
 async fn a_host_is_there_once_and_valid() {
-    let (upstream, proxy) = pass_through().await;
+    let (upstream, proxy) = proxied("guard = \"none\"").await;
     let requests = [
         "GET /bad HTTP/1.1\r\n\r\n",
         "GET /bad HTTP/1.1\r\nAccept: */*\r\n\r\n",
@@ -101,7 +95,7 @@ async fn a_host_is_there_once_and_valid() {
 // F1
 #[tokio::test]
 async fn a_target_is_a_path_or_the_same_host() {
-    let (upstream, proxy) = pass_through().await;
+    let (upstream, proxy) = proxied("guard = \"none\"").await;
     let requests = [
         "GET ! HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET bad HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -126,7 +120,7 @@ async fn a_target_is_a_path_or_the_same_host() {
 // F1
 #[tokio::test]
 async fn a_matching_absolute_target_is_forwarded_as_its_path() {
-    let (upstream, proxy) = pass_through().await;
+    let (upstream, proxy) = proxied("guard = \"none\"").await;
     for (target, host) in [("http://a/x?y=1", "a"), ("http://A:80/x?y=1", "a:80"), ("HTTP://a/x?y=1", "a")] {
         Raw::ask(&proxy, format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await.is(200);
     }
@@ -137,7 +131,7 @@ async fn a_matching_absolute_target_is_forwarded_as_its_path() {
 // F1
 #[tokio::test]
 async fn field_lines_are_not_mended() {
-    let (upstream, proxy) = pass_through().await;
+    let (upstream, proxy) = proxied("guard = \"none\"").await;
     let requests = [
         "GET /bad HTTP/1.1\r\nHost : a\r\n\r\n",
         "GET /bad HTTP/1.1\r\nHost: a\r\nX-Split: one\r\n two\r\n\r\n",
@@ -167,8 +161,7 @@ const BROKEN_CHUNKS: [&str; 7] = [
 // F1, F3
 #[tokio::test]
 async fn a_broken_chunk_is_the_agents_fault_and_claims_nothing() {
-    let upstream = Upstream::start().await;
-    let proxy = Proxy::route(&upstream, "guard = \"tool\"").await;
+    let (upstream, proxy) = proxied("guard = \"tool\"").await;
     let head = "POST /x HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\nTransfer-Encoding: chunked\r\n\r\n";
     for chunks in BROKEN_CHUNKS {
         let mut raw = Raw::connect(&proxy).await;
@@ -184,7 +177,7 @@ async fn a_broken_chunk_is_the_agents_fault_and_claims_nothing() {
 // F1
 #[tokio::test]
 async fn a_broken_chunk_of_a_streamed_body_is_the_agents_fault_too() {
-    let (_upstream, proxy) = pass_through().await;
+    let (_upstream, proxy) = proxied("guard = \"none\"").await;
     for chunks in BROKEN_CHUNKS {
         let mut raw = Raw::connect(&proxy).await;
         raw.send(format!("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}")).await;
@@ -197,7 +190,7 @@ async fn a_broken_chunk_of_a_streamed_body_is_the_agents_fault_too() {
 // F1, F5
 #[tokio::test]
 async fn on_http_2_a_host_has_to_agree_with_the_authority() {
-    let (upstream, proxy) = pass_through().await;
+    let (upstream, proxy) = proxied("guard = \"none\"").await;
     let request = |host: &str| {
         let request = http::Request::get("http://a.example/x");
         request.header("host", host).body("").expect("a request")

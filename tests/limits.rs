@@ -1,13 +1,11 @@
 //! The limits (F3, F4): what is too large or too slow is refused, and costs a connection at most.
 
-use crate::harness::{Agent, Proxy, Raw, Reply, Upstream};
+use crate::harness::{Agent, Proxy, Raw, Reply, Upstream, proxied};
 
 const POST: &str = "POST /x HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\n";
 
 async fn tool(extra: &str) -> (Upstream, Proxy) {
-    let upstream = Upstream::start().await;
-    let proxy = Proxy::route(&upstream, &format!("guard = \"tool\"\n{extra}")).await;
-    (upstream, proxy)
+    proxied(&format!("guard = \"tool\"\n{extra}")).await
 }
 
 // F3, F4
@@ -152,8 +150,7 @@ async fn a_slow_body_costs_a_connection_and_no_turn() {
 // F4, Q3
 #[tokio::test]
 async fn an_agent_that_takes_nothing_is_cut_off() {
-    let upstream = Upstream::start().await;
-    let proxy = Proxy::route(&upstream, "guard = \"none\"\n[limits]\nwrite_time = \"300ms\"").await;
+    let (upstream, proxy) = proxied("guard = \"none\"\n[limits]\nwrite_time = \"300ms\"").await;
     upstream.next(Reply::ok("x".repeat(64 << 20)));
     let mut raw = Raw::with_small_window(&proxy).await;
     raw.send("GET /x HTTP/1.1\r\nHost: a\r\n\r\n").await;

@@ -1,6 +1,6 @@
 //! Upgrades (F5): on `guard = "none"` alone, and only after a real 101.
 
-use crate::harness::{Proxy, Raw, Reply, Upstream};
+use crate::harness::{Proxy, Raw, Reply, Upstream, proxied};
 
 const ASK: &str = "GET /socket HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
@@ -8,8 +8,7 @@ const ASK: &str = "GET /socket HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpg
 // F5
 #[tokio::test]
 async fn a_real_101_opens_a_tunnel() {
-    let upstream = Upstream::start().await;
-    let proxy = Proxy::route(&upstream, "guard = \"none\"").await;
+    let (upstream, proxy) = proxied("guard = \"none\"").await;
     upstream.next(Reply::switching("websocket"));
     let mut raw = Raw::connect(&proxy).await;
     raw.send(ASK).await;
@@ -27,8 +26,7 @@ async fn a_real_101_opens_a_tunnel() {
 // F5
 #[tokio::test]
 async fn an_upgrade_that_the_upstream_declines_is_a_plain_answer() {
-    let upstream = Upstream::start().await;
-    let proxy = Proxy::route(&upstream, "guard = \"none\"").await;
+    let (upstream, proxy) = proxied("guard = \"none\"").await;
     let mut raw = Raw::connect(&proxy).await;
     raw.send(ASK).await;
     raw.answer().await.is(200);

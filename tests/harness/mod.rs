@@ -40,3 +40,10 @@ pub fn within<F: Future>(what: impl Into<String>, future: F) -> impl Future<Outp
         }
     }
 }
+
+/// A scripted upstream with the proxy before it, all paths one route with these lines.
+pub async fn proxied(route: &str) -> (Upstream, Proxy) {
+    let upstream = Upstream::start().await;
+    let proxy = Proxy::route(&upstream, route).await;
+    (upstream, proxy)
+}

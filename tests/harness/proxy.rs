@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -110,6 +111,24 @@ impl Proxy {
         fs::rename(&beside, self.config_file()).expect("a renamed configuration file");
     }
 
+    /// The sum of a metric over all of its labels.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let page = super::Agent::admin(self).get("/metrics").await;
+        let text = page.is(200).text();
+        let of_it = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+        of_it.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Waits until so many requests wait for a turn.
+    pub async fn waiting(&self, count: usize) {
+        within(format!("{count} waiting for a turn"), async {
+            while self.metric("onceward_turn_waiting").await != count as f64 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         self.child.kill().expect("a process to kill");
@@ -128,7 +147,7 @@ impl Proxy {
                 if let Some(status) = self.child.try_wait().expect("a process to wait for") {
                     return status;
                 }
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })
         .await
