@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::json;
 
 use crate::harness::ledger::{Fault, Ledger, Told};
+use crate::harness::proxy::one_route;
+use crate::harness::upstream::Nobody;
 use crate::harness::{Agent, Answer, Gate, Proxy, Raw, Reply, Upstream, proxied};
 
 const TOOL: &str = "guard = \"tool\"";
@@ -98,12 +100,8 @@ async fn without_a_whole_answer_every_retry_learns_that_nothing_is_known() {
 // K11
 #[tokio::test]
 async fn a_write_that_never_left_is_released() {
-    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
-    let route =
-        format!("[[routes]]\npath = \"/{{*path}}\"\nupstream = \"http://{address}\"\nguard = \"tool\"\n");
-    let proxy = Proxy::start(&route).await;
+    let nobody = Nobody::new();
+    let proxy = Proxy::start(&one_route(&nobody.url(), TOOL)).await;
     let agent = Agent::new(&proxy);
     for _ in 0..2 {
         let problem = agent.post("/x").key("k").await.refused("upstream-unreachable");

@@ -88,6 +88,10 @@ impl Proxy {
         format!("http://{}", self.admin.as_deref().expect("an admin listener"))
     }
 
+    pub fn has_admin(&self) -> bool {
+        self.admin.is_some()
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -121,12 +125,31 @@ impl Proxy {
 
     /// Waits until so many requests wait for a turn.
     pub async fn waiting(&self, count: usize) {
-        within(format!("{count} waiting for a turn"), async {
-            while self.metric("onceward_turn_waiting").await != count as f64 {
+        self.measures("onceward_turn_waiting", count as f64).await;
+    }
+
+    /// Waits until a metric has that value.
+    pub async fn measures(&self, name: &str, value: f64) {
+        within(format!("{name} to be {value}"), async {
+            while self.metric(name).await != value {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })
         .await;
+    }
+
+    /// Waits until the log has a line with all of these, and gives it back.
+    pub async fn logged(&self, words: &[&str]) -> String {
+        within(format!("a line of the log with {words:?}"), async {
+            loop {
+                let log = self.logs();
+                if let Some(line) = log.lines().find(|line| words.iter().all(|word| line.contains(word))) {
+                    return line.to_owned();
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
     }
 
     /// `kill -9`.

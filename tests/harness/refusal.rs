@@ -135,15 +135,15 @@ fn check_retry(problem: &Problem, answer: &Answer) {
 /// Splits where a sentence ends: a mark and white space after it, outside quotes.
 fn sentences(text: &str) -> Vec<String> {
     let mut all = vec![String::new()];
-    let mut quoted = false;
-    let mut ended = false;
+    let (mut quoted, mut escaped, mut ended) = (false, false, false);
     for letter in text.trim().chars() {
         if letter.is_whitespace() && ended && !quoted {
             all.push(String::new());
         }
-        if letter == '"' {
+        if letter == '"' && !escaped {
             quoted = !quoted;
         }
+        escaped = letter == '\\' && !escaped;
         ended = matches!(letter, '.' | '!' | '?') || (ended && letter == '"');
         all.last_mut().expect("one at least").push(letter);
     }

@@ -132,6 +132,21 @@ impl Upstream {
     }
 }
 
+/// A port that is taken and listened to by nobody: every connection is refused.
+pub struct Nobody(tokio::net::TcpSocket);
+
+impl Nobody {
+    pub fn new() -> Nobody {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+        Nobody(socket)
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.0.local_addr().expect("a bound address"))
+    }
+}
+
 impl Drop for Upstream {
     fn drop(&mut self) {
         self.accepting.abort();
