@@ -99,6 +99,27 @@ async fn an_early_answer_is_passed_on_and_the_body_is_no_request() {
     assert!(upstream.requests().iter().all(|seen| seen.target != "/evil"));
 }
 
+// F5, K7
+#[tokio::test]
+async fn on_http_2_it_is_all_the_same() {
+    let (upstream, proxy) = proxied("guard = \"tool\"").await;
+    upstream.next(Reply::new(201).body("made"));
+    let agent = Agent::http2(&proxy);
+    let first = agent.post("/x").key("k").body("hello").await;
+    agent.post("/x").key("k").body("hello").await.replays(first.is(201));
+    // The key is the same one over another version of HTTP.
+    Agent::new(&proxy).post("/x").key("k").body("hello").await.replays(&first);
+    agent.post("/x").await.refused("missing-idempotency-key");
+    let many: Vec<_> =
+        (0..20).map(|n| agent.post("/x").key(&n.to_string()).body("x".repeat(50_000)).spawn()).collect();
+    for one in many {
+        one.await.unwrap().is(200);
+    }
+    let seen = upstream.requests();
+    assert_eq!(seen.len(), 21);
+    assert!(seen.iter().all(|seen| seen.head.all("host").len() == 1), "not one Host: {seen:?}");
+}
+
 /// Answers that break off, in every framing.
 fn broken_off() -> [Reply; 5] {
     [
@@ -188,8 +209,8 @@ async fn a_connection_that_the_upstream_closed_is_replaced() {
     let (upstream, proxy) = proxied("guard = \"tool\"").await;
     let agent = Agent::new(&proxy);
     for n in 0..10 {
-        // It closes without having said so.
-        upstream.next(Reply::ok("ok").cut_after(2));
+        // It closes without having said so, or says so.
+        upstream.next(if n % 2 == 0 { Reply::ok("ok").cut_after(2) } else { Reply::ok("ok").close() });
         agent.post("/x").key(&format!("a{n}")).await.is(200);
         upstream.until("the upstream to close", |seen| seen.last().is_some_and(|last| last.closed)).await;
         agent.post("/x").key(&format!("b{n}")).await.is(200);

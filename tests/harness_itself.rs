@@ -1,7 +1,10 @@
 //! The harness against itself: what the other tests trust their agents and upstreams to see.
 
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 
+use crate::harness::http2::Http2;
 use crate::harness::ledger::{Fault, Ledger, Told};
 use crate::harness::wire::Framing;
 use crate::harness::{Agent, Gate, Raw, Reply, Upstream};
@@ -71,6 +74,30 @@ async fn an_upstream_holds_an_answer_and_sees_who_leaves() {
 }
 
 #[tokio::test]
+async fn an_http_2_client_sends_a_host_beside_the_authority() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let echo = service_fn(|request: hyper::Request<hyper::body::Incoming>| async move {
+            let host = request.headers().get("host").map(|value| value.to_str().unwrap().to_owned());
+            let body =
+                format!("{:?} {:?}", request.uri().authority().map(|one| one.as_str()), host.as_deref());
+            Ok::<_, std::convert::Infallible>(hyper::Response::new(http_body_util::Full::new(
+                bytes::Bytes::from(body),
+            )))
+        });
+        hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(stream), echo)
+            .await
+    };
+    tokio::spawn(server);
+    let request = http::Request::get("http://a.example/x").header("host", "b.example").body("").unwrap();
+    let answer = Http2::to(&address).await.send(request).await.expect("an answer");
+    assert_eq!(answer.is(200).text(), "Some(\"a.example\") Some(\"b.example\")");
+}
+
+#[tokio::test]
 async fn a_ledger_knows_a_doubled_effect_and_a_false_refusal() {
     let ledger = Ledger::with(true, |seen| if seen.target == "/d" { Fault::Drop } else { Fault::None }).await;
     let agent = Agent::at(&ledger.upstream.url());
@@ -79,6 +106,8 @@ async fn a_ledger_knows_a_doubled_effect_and_a_false_refusal() {
     assert!(agent.post("/d").key("two").json(&json!({"add": 1})).try_send().await.is_err());
     assert_eq!((ledger.effects_of("one"), ledger.effects_of("two")), (1, 1));
     assert_eq!(ledger.document("/c"), Some(json!({"value": 2})));
+    let effect = ledger.effects().remove(0);
+    assert_eq!((effect.method.as_str(), effect.body.as_slice()), ("POST", &b"{\"add\":2}"[..]));
     ledger.check(&[Told::now("one", &first)]);
 
     let again = agent.post("/c").key("one").json(&json!({"add": 2})).await;

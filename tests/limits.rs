@@ -1,6 +1,6 @@
 //! The limits (F3, F4): what is too large or too slow is refused, and costs a connection at most.
 
-use crate::harness::{Agent, Proxy, Raw, Reply, Upstream, proxied};
+use crate::harness::{Agent, Gate, Proxy, Raw, Reply, Upstream, proxied};
 
 const POST: &str = "POST /x HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\n";
 
@@ -130,6 +130,31 @@ async fn connections_over_the_limit_are_told_so() {
         raw.send(get).await;
         raw.answer().await.is(200);
     }
+}
+
+// F4
+#[tokio::test]
+async fn bodies_have_a_common_bound() {
+    let limits = "[limits]\nbuffered = \"100KiB\"\nbody_time = \"300ms\"";
+    let (upstream, proxy) = tool(&format!("resource = \"{{query:r}}\"\n{limits}")).await;
+    let (agent, gate, body) = (Agent::new(&proxy), Gate::closed(), "x".repeat(60 << 10));
+    upstream.next(Reply::ok("late").held(&gate));
+    let first = agent.post("/x?r=1").key("1").spawn();
+    upstream.arrived(1).await;
+    // It waits for its turn with its body in memory.
+    let second = agent.post("/x?r=1").key("2").body(body.clone()).spawn();
+    proxy.waiting(1).await;
+    let third = agent.post("/x?r=2").key("3").body(body.clone()).await;
+    let problem = third.problem();
+    assert_eq!(
+        (third.status, problem.executed.as_str(), problem.retry.as_str()),
+        (503, "no", "same-key"),
+        "{third}"
+    );
+    gate.open();
+    first.await.unwrap().is(200);
+    second.await.unwrap().is(200);
+    agent.post("/x?r=2").key("3").body(body).await.is(200).is_first_run();
 }
 
 // F4

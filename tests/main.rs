@@ -9,6 +9,7 @@
 )]
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
+mod cli;
 mod config;
 mod connections;
 mod forwarding;

@@ -303,6 +303,7 @@ async fn a_crowd_on_one_counter_loses_and_doubles_nothing() {
         Ledger::with(true, |seen| match seen.body.iter().map(|byte| usize::from(*byte)).sum::<usize>() % 5 {
             0 if seen.method == "POST" => Fault::Slow(Duration::from_millis(2)),
             1 if seen.method == "POST" => Fault::Drop,
+            2 if seen.method == "POST" => Fault::Cut,
             _ => Fault::None,
         });
     let ledger = ledger.await;

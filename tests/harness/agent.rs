@@ -1,6 +1,7 @@
 //! An agent: an HTTP client with the fields this proxy knows, whose every answer is checked on the way in.
 
 use std::future::{Future, IntoFuture};
+use std::panic::Location;
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -70,10 +71,6 @@ impl Agent {
 
     pub fn put(&self, path: &str) -> Call {
         self.call("PUT", path)
-    }
-
-    pub fn patch(&self, path: &str) -> Call {
-        self.call("PATCH", path)
     }
 
     pub fn post(&self, path: &str) -> Call {
@@ -164,12 +161,18 @@ impl Call {
         Ok(Answer::new(status, headers, response.bytes().await?))
     }
 
-    pub async fn send(self) -> Answer {
+    #[track_caller]
+    pub fn send(self) -> impl Future<Output = Answer> + Send {
+        let place = Location::caller();
         let what = format!("{} {}", self.method, self.url);
-        self.try_send().await.unwrap_or_else(|error| panic!("no answer to {what}: {error:?}"))
+        async move {
+            let answer = self.try_send().await;
+            answer.unwrap_or_else(|error| panic!("no answer to {what} (sent at {place}): {error:?}"))
+        }
     }
 
     /// Sends it now, to be awaited later.
+    #[track_caller]
     pub fn spawn(self) -> JoinHandle<Answer> {
         tokio::spawn(self.send())
     }
@@ -179,6 +182,7 @@ impl IntoFuture for Call {
     type Output = Answer;
     type IntoFuture = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
+    #[track_caller]
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.send())
     }

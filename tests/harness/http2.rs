@@ -14,7 +14,11 @@ pub struct Http2 {
 
 impl Http2 {
     pub async fn connect(proxy: &Proxy) -> Http2 {
-        let stream = TcpStream::connect(proxy.addr()).await.expect("a connection");
+        Http2::to(proxy.addr()).await
+    }
+
+    pub async fn to(address: &str) -> Http2 {
+        let stream = TcpStream::connect(address).await.expect("a connection");
         let started = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
         let (sender, connection) = started.expect("an HTTP/2 connection");
         tokio::spawn(connection);

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use super::upstream::Seen;
-use super::{Answer, Gate, Reply, Upstream};
+use super::{Answer, Reply, Upstream};
 
 /// One order over everything that happens in a test process.
 pub fn tick() -> u64 {
@@ -24,8 +24,6 @@ pub enum Fault {
     None,
     /// Works for so long.
     Slow(Duration),
-    /// Works until the gate opens.
-    Held(Gate),
     /// Does the work, then closes instead of answering.
     Drop,
     /// Does the work, then cuts the answer in its middle.
@@ -126,19 +124,17 @@ async fn work(book: Arc<Mutex<Book>>, seen: Seen, fault: Fault, tags: bool) -> R
     match &fault {
         Fault::Lose => return Reply::ok("").cut(),
         Fault::Refuse(status) => return Reply::json(*status, &json!({"refused": true})),
-        Fault::None | Fault::Slow(_) | Fault::Held(_) | Fault::Drop | Fault::Cut => {}
+        Fault::None | Fault::Slow(_) | Fault::Drop | Fault::Cut => {}
     }
     let started = tick();
-    match &fault {
-        Fault::Slow(time) => tokio::time::sleep(*time).await,
-        Fault::Held(gate) => gate.passed().await,
-        Fault::None | Fault::Drop | Fault::Cut | Fault::Lose | Fault::Refuse(_) => {}
+    if let Fault::Slow(time) = &fault {
+        tokio::time::sleep(*time).await;
     }
     let reply = perform(&mut book.lock(), &seen, started, tags);
     match fault {
         Fault::Drop => reply.cut(),
         Fault::Cut => reply.cut_after(1),
-        Fault::None | Fault::Slow(_) | Fault::Held(_) | Fault::Lose | Fault::Refuse(_) => reply,
+        Fault::None | Fault::Slow(_) | Fault::Lose | Fault::Refuse(_) => reply,
     }
 }
 

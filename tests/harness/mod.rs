@@ -1,7 +1,5 @@
 //! What every test stands on: the real proxy as a process, upstreams that can misbehave, clients with checks.
 
-#![allow(dead_code, reason = "the words of the harness are there before the tests that say them")]
-
 pub mod agent;
 pub mod answer;
 pub mod gate;

@@ -100,10 +100,6 @@ impl Proxy {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
-    pub fn directory(&self) -> &Path {
-        self.directory.path()
-    }
-
     pub fn config_file(&self) -> PathBuf {
         self.directory.path().join("onceward.toml")
     }
@@ -124,23 +120,25 @@ impl Proxy {
     }
 
     /// Waits until so many requests wait for a turn.
-    pub async fn waiting(&self, count: usize) {
-        self.measures("onceward_turn_waiting", count as f64).await;
+    #[track_caller]
+    pub fn waiting(&self, count: usize) -> impl Future<Output = ()> {
+        self.measures("onceward_turn_waiting", count as f64)
     }
 
     /// Waits until a metric has that value.
-    pub async fn measures(&self, name: &str, value: f64) {
-        within(format!("{name} to be {value}"), async {
+    #[track_caller]
+    pub fn measures(&self, name: &'static str, value: f64) -> impl Future<Output = ()> {
+        within(format!("{name} to be {value}"), async move {
             while self.metric(name).await != value {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })
-        .await;
     }
 
     /// Waits until the log has a line with all of these, and gives it back.
-    pub async fn logged(&self, words: &[&str]) -> String {
-        within(format!("a line of the log with {words:?}"), async {
+    #[track_caller]
+    pub fn logged(&self, words: &[&str]) -> impl Future<Output = String> {
+        within(format!("a line of the log with {words:?}"), async move {
             loop {
                 let log = self.logs();
                 if let Some(line) = log.lines().find(|line| words.iter().all(|word| line.contains(word))) {
@@ -149,7 +147,6 @@ impl Proxy {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })
-        .await
     }
 
     /// `kill -9`.

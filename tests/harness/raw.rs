@@ -1,6 +1,7 @@
 //! A client on a bare socket: it sends any bytes, leaves in any way, and knows a cut answer from a whole one.
 
 use std::io;
+use std::panic::Location;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -90,10 +91,11 @@ impl Raw {
     /// The next answer, read as the answer to a request with that method.
     #[track_caller]
     pub fn answer_to(&mut self, method: &str) -> impl Future<Output = RawAnswer> {
-        let method = method.to_owned();
+        let (method, place) = (method.to_owned(), Location::caller());
         within("a whole answer", async move {
-            let answer = self.read(&method).await.expect("an answer that can be read");
-            answer.expect("an answer, not the end of the connection")
+            let answer = self.read(&method).await;
+            let answer = answer.unwrap_or_else(|error| panic!("no answer but {error} (asked at {place})"));
+            answer.unwrap_or_else(|| panic!("no answer but the end of the connection (asked at {place})"))
         })
     }
 
@@ -103,9 +105,13 @@ impl Raw {
     }
 
     /// Only the next head, with its body left on the wire.
-    pub async fn head(&mut self) -> Head {
-        let head = within("the head of an answer", wire::read_head(&mut self.stream)).await;
-        head.expect("a head that can be read").expect("a head, not the end of the connection")
+    #[track_caller]
+    pub fn head(&mut self) -> impl Future<Output = Head> {
+        let place = Location::caller();
+        let head = within("the head of an answer", wire::read_head(&mut self.stream));
+        async move {
+            head.await.ok().flatten().unwrap_or_else(|| panic!("no head of an answer (asked at {place})"))
+        }
     }
 
     /// Reads at least one byte of what is next on the wire.
@@ -116,18 +122,25 @@ impl Raw {
     }
 
     /// Asserts that the other side closes now, without another byte.
-    pub async fn closed(mut self) {
-        let mut rest = Vec::new();
-        // A reset is an end too; what counts is that nothing more came.
-        within("the other side to close", self.stream.read_to_end(&mut rest)).await.ok();
-        assert!(rest.is_empty(), "bytes before the close: {}", String::from_utf8_lossy(&rest));
+    #[track_caller]
+    pub fn closed(self) -> impl Future<Output = ()> {
+        let place = Location::caller();
+        let rest = self.rest();
+        async move {
+            let rest = String::from_utf8_lossy(&rest.await).into_owned();
+            assert!(rest.is_empty(), "bytes before the close (awaited at {place}): {rest}");
+        }
     }
 
     /// Everything until the other side closes.
-    pub async fn rest(mut self) -> Vec<u8> {
-        let mut rest = Vec::new();
-        within("the other side to close", self.stream.read_to_end(&mut rest)).await.ok();
-        rest
+    #[track_caller]
+    pub fn rest(mut self) -> impl Future<Output = Vec<u8>> {
+        within("the other side to close", async move {
+            let mut rest = Vec::new();
+            // A reset is an end too; what counts is what came before it.
+            self.stream.read_to_end(&mut rest).await.ok();
+            rest
+        })
     }
 
     async fn read(&mut self, method: &str) -> io::Result<Option<RawAnswer>> {

@@ -1,10 +1,11 @@
 //! HTTP/1 messages as bytes on a socket, read strictly but without any opinion of what they should say.
 
+use std::fmt;
 use std::io;
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Head {
     pub start: String,
     /// Names as they were spelled, values as bytes, in the order they came.
@@ -34,6 +35,16 @@ impl Head {
         }
         let length = self.first("content-length")?;
         Some(Framing::Length(length.trim().parse().expect("a Content-Length is a number")))
+    }
+}
+
+impl fmt::Debug for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.start)?;
+        for (name, value) in &self.fields {
+            write!(f, " [{name}: {}]", value.escape_ascii())?;
+        }
+        Ok(())
     }
 }
 
