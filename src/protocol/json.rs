@@ -1,1 +1,214 @@
-//! To come.
+//! JSON by meaning (K3, RFC 8259).
+//!
+//! 1. Members are sorted by name, white space goes, strings count by their characters, numbers by their exact decimal
+//!    value.
+//! 2. What is no JSON, is nested over 128 deep, or has a lone surrogate or a name twice in one object, has no meaning
+//!    that all readers share.
+//!
+//! A body is scanned once into a flat list of tokens; nothing here recurses deeper than the nesting that is allowed.
+
+mod number;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use scan::{Kind, Token};
+
+/// The deepest nesting of arrays and objects (K3).
+const MAX_DEPTH: usize = 128;
+
+/// The body is not JSON that all readers understand alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotJson;
+
+impl std::fmt::Display for NotJson {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("The body is not JSON that all readers understand alike.")
+    }
+}
+
+impl std::error::Error for NotJson {}
+
+/// Hands `body` out in a form that is the same for all spellings of one value, and different for different values. It
+/// is not JSON itself: each string and number goes with its length before it.
+///
+/// # Errors
+/// Rule 2 above; what was handed out before does not count then.
+pub fn canonical(body: &[u8], out: &mut impl FnMut(&[u8])) -> Result<(), NotJson> {
+    Document::parse(body)?.canonical(out)
+}
+
+/// The string or number at an RFC 6901 pointer as text, numbers in one spelling (`1` for `1.0`). `None`: nothing is
+/// there, or something else, or the body is not JSON. See [`Document::text_at`].
+pub fn pointer_text(body: &[u8], pointer: &str) -> Option<String> {
+    Document::parse(body).ok()?.text_at(pointer)
+}
+
+/// Whether `pointer` is well-formed by RFC 6901 §3: empty, or begins with `/`, and `~` only in `~0` and `~1`.
+pub fn is_pointer(pointer: &str) -> bool {
+    (pointer.is_empty() || pointer.starts_with('/'))
+        && pointer.split('~').skip(1).all(|behind| behind.starts_with(['0', '1']))
+}
+
+/// A body that was scanned.
+#[derive(Debug)]
+pub struct Document<'a> {
+    text: &'a str,
+    /// In document order; a member's name stands before its value.
+    tokens: Vec<Token>,
+    /// The characters of all strings that had escapes.
+    unescaped: String,
+}
+
+impl<'a> Document<'a> {
+    /// Scans a body, in time linear to its length; takes at most 8 bytes of memory for each byte of it.
+    ///
+    /// # Errors
+    /// Rule 2 above, but for a name twice in one object.
+    pub fn parse(body: &'a [u8]) -> Result<Self, NotJson> {
+        let text = std::str::from_utf8(body).map_err(|_| NotJson)?;
+        let (tokens, unescaped) = scan::scan(text)?;
+        Ok(Self { text, tokens, unescaped })
+    }
+
+    /// As [`canonical`](canonical()).
+    ///
+    /// # Errors
+    /// A name that comes twice in one object.
+    pub fn canonical(&self, out: &mut impl FnMut(&[u8])) -> Result<(), NotJson> {
+        self.write(0, &mut Vec::new(), out)
+    }
+
+    /// The string or number at an RFC 6901 pointer as text. `None`: nothing is there, or something else, or one of the
+    /// names on the way comes twice in its object, so that readers may differ about what is meant.
+    ///
+    /// A number comes in one spelling for its value: without exponent and trailing zeros up to 40 of them
+    /// (`1.50` is `1.5`, `1e2` is `100`), else as `1.5e-60`.
+    pub fn text_at(&self, pointer: &str) -> Option<String> {
+        let mut at = 0;
+        if !pointer.is_empty() {
+            for step in pointer.strip_prefix('/')?.split('/') {
+                at = self.step(at, &unescape_step(step))?;
+            }
+        }
+        let token = self.tokens.get(at)?;
+        match token.kind {
+            Kind::String | Kind::Escaped => Some(self.content(token).to_owned()),
+            Kind::Number => Some(number::text(self.content(token))),
+            Kind::Null | Kind::True | Kind::False | Kind::Array | Kind::Object => None,
+        }
+    }
+
+    /// The index of the value that one step of a pointer leads to.
+    fn step(&self, at: usize, step: &str) -> Option<usize> {
+        let container = self.tokens.get(at)?;
+        match container.kind {
+            Kind::Array => {
+                let canonical = step == "0" || (!step.starts_with(['0', '+']) && !step.is_empty());
+                let index: usize = canonical.then(|| step.parse().ok())??;
+                self.values(at + 1, container).nth(index)
+            }
+            Kind::Object => {
+                let mut named = self
+                    .names(at + 1, container)
+                    .filter(|&name| self.tokens.get(name).is_some_and(|token| self.content(token) == step));
+                match (named.next(), named.next()) {
+                    (Some(name), None) => Some(name + 1),
+                    (_, _) => None,
+                }
+            }
+            Kind::Null | Kind::True | Kind::False | Kind::Number | Kind::String | Kind::Escaped => None,
+        }
+    }
+
+    /// The indexes of an array's values; `from` is its first.
+    fn values(&self, from: usize, container: &Token) -> impl Iterator<Item = usize> {
+        let end = container.next();
+        let mut at = from;
+        std::iter::from_fn(move || {
+            let value = (at < end).then_some(at)?;
+            at = self.tokens.get(value)?.next();
+            Some(value)
+        })
+    }
+
+    /// The indexes of an object's names; `from` is its first. The value of each is the next token.
+    fn names(&self, from: usize, container: &Token) -> impl Iterator<Item = usize> {
+        let end = container.next();
+        let mut at = from;
+        std::iter::from_fn(move || {
+            let name = (at < end).then_some(at)?;
+            at = self.tokens.get(name + 1)?.next();
+            Some(name)
+        })
+    }
+
+    /// The characters of a string, or a number as it is spelled.
+    fn content(&self, token: &Token) -> &str {
+        let text = if token.kind == Kind::Escaped { &self.unescaped } else { self.text };
+        text.get(token.range()).unwrap_or_default()
+    }
+
+    /// Hands out the value at `at`. `order` is scratch for the members of all objects that are open.
+    fn write(&self, at: usize, order: &mut Vec<usize>, out: &mut impl FnMut(&[u8])) -> Result<(), NotJson> {
+        let token = self.tokens.get(at).ok_or(NotJson)?;
+        match token.kind {
+            Kind::Null => out(b"n"),
+            Kind::True => out(b"t"),
+            Kind::False => out(b"f"),
+            Kind::Number => number::canonical(self.content(token), out),
+            Kind::String | Kind::Escaped => write_text(b's', self.content(token), out),
+            Kind::Array => {
+                out(b"[");
+                for value in self.values(at + 1, token) {
+                    self.write(value, order, out)?;
+                }
+                out(b"]");
+            }
+            Kind::Object => {
+                out(b"{");
+                let own = order.len();
+                order.extend(self.names(at + 1, token));
+                self.sort(order.get_mut(own..).unwrap_or_default())?;
+                let mut next = own;
+                while let Some(&name) = order.get(next) {
+                    write_text(b's', self.tokens.get(name).map_or("", |token| self.content(token)), out);
+                    self.write(name + 1, order, out)?;
+                    next += 1;
+                }
+                order.truncate(own);
+                out(b"}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Sorts the indexes of names by the bytes of their characters.
+    fn sort(&self, names: &mut [usize]) -> Result<(), NotJson> {
+        let content = |name: usize| self.tokens.get(name).map_or("", |token| self.content(token));
+        names.sort_unstable_by(|&a, &b| content(a).cmp(content(b)));
+        let twice = names.windows(2).any(|pair| match pair {
+            &[a, b] => content(a) == content(b),
+            _ => false,
+        });
+        if twice { Err(NotJson) } else { Ok(()) }
+    }
+}
+
+/// Hands out a text with its kind and length before it, so that no two sequences of texts look alike.
+fn write_text(kind: u8, text: &str, out: &mut impl FnMut(&[u8])) {
+    let length = (text.len() as u64).to_le_bytes();
+    match length {
+        [low, 0, 0, 0, 0, 0, 0, 0] if low < 255 => out(&[kind, low]),
+        _ => {
+            out(&[kind, 255]);
+            out(&length);
+        }
+    }
+    out(text.as_bytes());
+}
+
+/// Undoes `~1` and `~0` (RFC 6901 §4).
+fn unescape_step(step: &str) -> std::borrow::Cow<'_, str> {
+    if step.contains('~') { step.replace("~1", "/").replace("~0", "~").into() } else { step.into() }
+}
