@@ -21,11 +21,11 @@ use reqwest::Url;
 
 use self::counter::{CounterServer, REVISION};
 use self::report::Report;
-use super::race::agent::{Scene, Write};
 use super::race::crowd::{Size, race};
 use super::race::field::Field;
 use super::race::front::Front;
 use super::race::row::Row;
+use super::race::scene::{Scene, Write};
 use super::race::{cannot_run, finish};
 
 /// Show the race that agents run into, and each protection against it

@@ -12,12 +12,14 @@
 
 pub(crate) mod agent;
 mod answer;
+mod connection;
 pub(crate) mod crowd;
 mod cuts;
 pub(crate) mod field;
 pub(crate) mod front;
 mod report;
 pub(crate) mod row;
+pub(crate) mod scene;
 mod target;
 
 use std::io::Write as _;

@@ -36,7 +36,7 @@ pub(crate) fn judge(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Ans
         (StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED, None) => Answer::Conflict,
         (status, code) => match pause(status, code, headers) {
             Some(pause) => Answer::Later(pause),
-            None => Answer::Other(words(status, refusal.as_ref())),
+            None => Answer::Other(words(status, headers, body)),
         },
     }
 }
@@ -55,8 +55,10 @@ fn refusal(headers: &HeaderMap, body: &[u8]) -> Option<Value> {
     body.get("type")?.as_str()?.starts_with("urn:problem:onceward:").then_some(body)
 }
 
-fn words(status: StatusCode, refusal: Option<&Value>) -> String {
-    let part = |name| refusal.and_then(|refusal| refusal.get(name)?.as_str());
+/// An answer that is not the wished one, with what Onceward says about it.
+pub(crate) fn words(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
+    let refusal = refusal(headers, body);
+    let part = |name| refusal.as_ref().and_then(|refusal| refusal.get(name)?.as_str());
     match (part("code"), part("detail")) {
         (Some(code), Some(detail)) => format!("{status}, {code}: {detail}"),
         (Some(code), None) => format!("{status}, {code}"),

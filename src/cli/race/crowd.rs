@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use super::agent::{Agent, Scene, Tally};
+use super::agent::{Agent, Tally};
 use super::cuts;
+use super::scene::Scene;
 
 /// How many agents, with how many operations each.
 #[derive(Debug, Clone, Copy, clap::Args)]

@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use serde_json::{Value, json};
 
+use crate::protocol::json::canonical;
+
 /// `/value`, `/stats/hits`; the empty pointer is a document that is the number itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Field(String);
@@ -72,6 +74,16 @@ impl Field {
     }
 }
 
+/// Whether a document means the same when it is written back. One with a number of more digits than are kept, or
+/// with a name twice, does not.
+pub(crate) fn survives(body: &[u8], document: &Value) -> bool {
+    let meaning = |body: &[u8]| {
+        let mut meaning = Vec::new();
+        canonical(body, &mut |part| meaning.extend_from_slice(part)).map(|()| meaning)
+    };
+    meaning(body).is_ok_and(|before| meaning(document.to_string().as_bytes()) == Ok(before))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,5 +129,13 @@ mod tests {
         assert_eq!(field("/a~1b/n").patch(&document, 9), Ok(json!({"a/b": {"n": 9}})));
         assert_eq!(field("").patch(&json!(1), 9), Ok(json!(9)));
         assert!(field("/list/0").patch(&document, 9).unwrap_err().contains("PUT"));
+    }
+
+    #[test]
+    fn a_document_that_would_be_changed_is_found() {
+        let survives = |body: &str| survives(body.as_bytes(), &serde_json::from_str(body).unwrap());
+        assert!(survives(r#"{ "b": 1.50, "a": [18446744073709551615, 1e3, null] }"#));
+        assert!(!survives(r#"{"big": 12345678901234567890123}"#));
+        assert!(!survives(r#"{"a": 1, "a": 2}"#));
     }
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use http::{HeaderMap, Method};
 use reqwest::Url;
 
-use super::agent::{Agent, Scene, Tally, Write};
+use super::agent::{Agent, Tally};
 use super::crowd::{Size, race};
 use super::field::Field;
 use super::front::Front;
 use super::row::Row;
+use super::scene::{Scene, Write};
 use super::{RaceArgs, Way, WriteMethod};
 
 /// What writes that their agents left behind are given to end.
@@ -65,7 +66,7 @@ impl Target {
     pub(super) async fn rows(&self) -> Result<Vec<Row>, String> {
         let mut rows = Vec::new();
         for (way, scene) in &self.ways {
-            let agent = reader(scene)?;
+            let mut agent = reader(scene)?;
             let start = agent.number_at(&self.field).await?;
             let tally = race(scene.clone(), self.size).await?;
             tokio::time::sleep(SETTLE).await;
