@@ -48,6 +48,21 @@ pub(crate) struct Agent {
     tally: Tally,
 }
 
+/// What is to become of an operation's answers, and what the race, not the agent, saw of them.
+struct Fate {
+    cut: Option<Cut>,
+    /// A lost answer said that it was performed.
+    performed: bool,
+}
+
+impl Fate {
+    /// An answer was cut. Where it was a refusal the next one is lost too, so that a real one is.
+    fn fulfill(&mut self, performed: bool) {
+        self.performed |= performed;
+        self.cut = self.cut.filter(|cut| *cut == Cut::Lost && !performed);
+    }
+}
+
 enum Outcome {
     Done,
     /// Read again; `new_key`: the old one stands for the refusal.
@@ -94,11 +109,12 @@ impl Agent {
 
     /// One operation, from reading to an answer that ends it.
     async fn change(&mut self, key: &str, cut: Option<Cut>, next: impl Fn(i64) -> i64) -> Result<(), String> {
+        let mut fate = Fate { cut, performed: false };
         let first = key;
         let mut key = first.to_owned();
         for attempt in 0..ATTEMPTS {
             let order = self.order(&key, attempt, &next).await?;
-            match self.deliver(&order, cut).await? {
+            match self.deliver(&order, &mut fate).await? {
                 Outcome::Done => return Ok(()),
                 Outcome::Conflict { new_key: false } => {}
                 Outcome::Conflict { new_key: true } => key = format!("{first}.{attempt}"),
@@ -141,15 +157,14 @@ impl Agent {
     }
 
     /// Sends one request until it is answered, the same each time.
-    async fn deliver(&mut self, order: &Order, mut cut: Option<Cut>) -> Result<Outcome, String> {
-        let mut performed = false;
+    async fn deliver(&mut self, order: &Order, fate: &mut Fate) -> Result<Outcome, String> {
         let mut last = String::new();
         for nth in 0..TRIES {
             self.tally.retries += u64::from(nth > 0);
-            let pause = match self.connection.send(order, cut.take()).await {
+            let pause = match self.connection.send(order, fate.cut.filter(|_| nth == 0)).await {
                 Ok(Seen::Answer(Answer::Done { replayed })) => {
                     self.tally.replays += u64::from(replayed);
-                    self.tally.again += u64::from(performed && !replayed);
+                    self.tally.again += u64::from(fate.performed && !replayed);
                     return Ok(Outcome::Done);
                 }
                 Ok(Seen::Answer(Answer::Stale)) => return Ok(Outcome::Conflict { new_key: false }),
@@ -160,7 +175,7 @@ impl Agent {
                 }
                 Ok(Seen::Answer(Answer::Other(answer))) => return Err(answer),
                 Ok(Seen::Nothing { performed: now }) => {
-                    performed |= now;
+                    fate.fulfill(now);
                     self.connection.renew()?;
                     THINK
                 }
