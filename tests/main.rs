@@ -12,6 +12,7 @@
 mod cli;
 mod config;
 mod connections;
+mod demo;
 mod forwarding;
 mod framing;
 mod harness;

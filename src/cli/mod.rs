@@ -1,7 +1,9 @@
 //! The command line: one file per command (C1).
 
 pub mod check;
+pub mod demo;
 mod healthcheck;
+pub mod race;
 pub mod schema;
 mod serve;
 
@@ -23,9 +25,13 @@ enum Command {
     /// Serve by a configuration, or in front of one upstream.
     Serve(serve::ServeArgs),
     /// Check a configuration, and say all that is wrong with it.
-    Check { file: PathBuf },
+    Check {
+        file: PathBuf,
+    },
     /// Print the JSON Schema of the configuration.
     Schema,
+    Demo(demo::DemoArgs),
+    Race(race::RaceArgs),
     /// Ask a running Onceward whether it is alive; for containers.
     Healthcheck(healthcheck::HealthcheckArgs),
 }
@@ -36,6 +42,8 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Check { file } => check::run(&file),
         Command::Schema => schema::run(),
+        Command::Demo(args) => block_on(demo::run(args)).unwrap_or(ExitCode::FAILURE),
+        Command::Race(args) => block_on(race::run(args)).unwrap_or(ExitCode::FAILURE),
         Command::Healthcheck(args) => healthcheck::run(&args),
     }
 }
