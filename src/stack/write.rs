@@ -7,21 +7,24 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, response};
 use tokio::time::Instant as Deadline;
 
+use super::ending::Pending;
 use super::{Gate, Journey, Rules};
 use crate::config::checked::{InFlight, OnStoreFailure, Source};
 use crate::http::budget::Budget;
 use crate::http::refusal::Unknown;
+use crate::http::timestamp::now;
 use crate::http::{Body, Reason, Refusal, Request, Response, fields, forward};
 use crate::observe::{Outcome, Story};
 use crate::policy::admission::{self, Held};
 use crate::policy::detach::MustFinish;
-use crate::policy::idempotency::{self, Ask, Claim, Entry as Entered, Rerun, now};
-use crate::policy::publish::{self, Content, Pending};
+use crate::policy::idempotency::{self, Ask, Claim, Entry as Entered, Rerun};
+use crate::policy::publish::{self, Content};
 use crate::policy::turn::{Turn, Wanted};
 use crate::policy::version::{self, Compared, Current, Probe, Stop};
 use crate::protocol::entity_tag::{EntityTag, Preconditions};
 use crate::protocol::fingerprint::{Fingerprint, Parts, fingerprint};
 use crate::protocol::key::IdempotencyKey;
+use crate::protocol::line::Want;
 use crate::protocol::record::{Mark, Meaning, Principal, RecordId, ResourceId, Space};
 use crate::route::{self, Entry};
 use crate::upstream::{Call, Failure, Kind};
@@ -254,6 +257,7 @@ impl Write {
         self.told.wait_bound = Some(queue.max_wait);
         let began = Instant::now();
         let wanted = Wanted {
+            want: Want::Write,
             resource: claimed.resource,
             name: &claimed.name,
             max_waiting: queue.max_waiting,
