@@ -157,6 +157,24 @@ impl Claim {
         Ok(Phase::Done)
     }
 
+    /// Nothing went out: frees the key, or puts the unknown record back that was taken over (K8, K12). What the store
+    /// does not take now is tried again in the background.
+    pub async fn give_up(mut self) {
+        let ended = match self.prior.take() {
+            Some(prior) => match self.put_back(prior.clone()).await {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    self.prior = Some(prior);
+                    Err(error)
+                }
+            },
+            None => self.end(Ended::Released, None).await.map(drop),
+        };
+        if ended.is_err() {
+            tracing::warn!("a key could not be freed yet");
+        }
+    }
+
     async fn put_back(&mut self, prior: State) -> Result<(), StoreError> {
         self.step(Set::State(prior), None, None).await?;
         self.phase = Phase::Unknown;
