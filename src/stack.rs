@@ -21,7 +21,6 @@ use tokio_util::task::TaskTracker;
 use crate::agent_api;
 use crate::config::Config;
 use crate::config::checked::Mode;
-use crate::http::problem::Subject;
 use crate::http::request::Peer;
 use crate::http::{Reason, Refusal, Response};
 use crate::observe::Metrics;
@@ -86,22 +85,24 @@ impl Gate {
         let request = admission::request(request, peer, &rules.config.limits)?;
         // Onceward's own paths first: no route may hide them, and no alias of them reaches an upstream (R1).
         if agent_api::is_own(&request.normal) {
-            return agent_api::answer(self, &rules, journey, request).await;
+            return Box::pin(agent_api::answer(self, &rules, journey, request)).await;
         }
         if self.draining.load(Ordering::Acquire) {
             return Err(Reason::ShuttingDown.into());
         }
+        // The ways part here, each in an allocation of its own: one future for all would be moved at the size of the
+        // largest for every request.
         // Which rules it has: 404, 405 (R1).
         let entry = rules.table.find(&request.normal, &request.method)?;
         journey.set_entry(entry);
         if entry.route.passes_through() {
-            return self.pass_through(journey, entry, request).await;
+            return Box::pin(self.pass_through(journey, entry, request)).await;
         }
         if entry.route.mode == Mode::Observe {
-            return self.observe(journey, entry, request).await;
+            return Box::pin(self.observe(journey, entry, request)).await;
         }
         if entry.route.is_read(&request.method) {
-            return self.read(journey, entry, request).await;
+            return Box::pin(self.read(journey, entry, request)).await;
         }
         // Whose keys it may use (I1).
         let principal = identity::principal(&request.headers, &rules.config.identity)?;
@@ -112,11 +113,6 @@ impl Gate {
         let (result, story) = Detachable::new(Box::pin(write.run()), must_finish, self.tasks.clone()).await;
         journey.take_story(story);
         result
-    }
-
-    /// The sentence-making part of a request, for refusals made outside of the stack.
-    pub fn subject(request: &http::Request<Incoming>) -> Subject {
-        Subject::new(request.method(), request.uri().path(), request.headers())
     }
 }
 

@@ -183,7 +183,7 @@ fn answer(resolved: Option<&Resolved>) -> Result<(StatusCode, Encoded), Response
     let bad = |what: &str| problem(StatusCode::BAD_REQUEST, what);
     let Some(resolved) = resolved else {
         let status = StatusCode::NO_CONTENT;
-        return Ok((status, Answer::encode(status, &axum::http::HeaderMap::new(), b"")));
+        return Ok((status, Answer::encode(status, &axum::http::HeaderMap::new(), |_| true, b"")));
     };
     let status = StatusCode::from_u16(resolved.status).ok().filter(|status| status.as_u16() >= 200);
     let status = status.ok_or_else(|| bad("response.status is not the status of an answer."))?;
@@ -199,9 +199,7 @@ fn answer(resolved: Option<&Resolved>) -> Result<(StatusCode, Encoded), Response
         for value in values {
             let value = HeaderValue::from_str(value)
                 .map_err(|_| bad("A value in response.headers is no field value."))?;
-            if fields::is_kept(&name) {
-                headers.append(name.clone(), value);
-            }
+            headers.append(name.clone(), value);
         }
     }
     let body = match &resolved.body {
@@ -213,7 +211,7 @@ fn answer(resolved: Option<&Resolved>) -> Result<(StatusCode, Encoded), Response
             other.to_string()
         }
     };
-    Ok((status, Answer::encode(status, &headers, body.as_bytes())))
+    Ok((status, Answer::encode(status, &headers, fields::is_kept, body.as_bytes())))
 }
 
 /// An operator's word ends the rest (Q5), and with it the second move of a minted version is due (V8).

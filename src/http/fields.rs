@@ -19,74 +19,47 @@ pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-ho
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub const VIA_VALUE: HeaderValue = HeaderValue::from_static("1.1 onceward");
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-
 /// Hop-by-hop fields that are taken off both ways, with or without `Connection` naming them (RFC 9110 §7.6.1).
-const HOP_BY_HOP: [HeaderName; 6] = [
-    header::CONNECTION,
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
-
-/// Takes off hop-by-hop fields and all that `Connection` names.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        strip_named_by_connection(headers);
-    }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection" | "keep-alive" | "proxy-connection" | "te" | "trailer" | "transfer-encoding" | "upgrade"
+    )
 }
 
-fn strip_named_by_connection(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-}
-
-/// Fields of an agent's request that never go upstream as they came: ours, those with `_` in the name (which some
-/// servers read as `-`), those that this proxy states itself, and those of this hop (F2).
+/// Fields of an agent's request that never go upstream as they came: those of this hop, ours, those with `_` in the
+/// name (which some servers read as `-`), and those that this proxy states itself (F2).
 pub fn strip_request(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
-    headers.remove(header::PROXY_AUTHORIZATION);
-    headers.remove(header::EXPECT);
-    headers.remove(header::TRAILER);
-    let ours: Vec<HeaderName> = headers.keys().filter(|name| not_forwarded(name.as_str())).cloned().collect();
-    for name in ours {
-        headers.remove(name);
-    }
-}
-
-fn not_forwarded(name: &str) -> bool {
-    name.contains('_')
-        || name.starts_with("onceward-")
-        || name.starts_with("x-forwarded-")
-        || name == "forwarded"
+    strip(headers, |name| {
+        is_hop_by_hop(name)
+            // The content's length is told by the body that goes out, never twice.
+            || matches!(name, "proxy-authorization" | "expect" | "forwarded" | "content-length")
+            || name.starts_with("onceward-")
+            || name.starts_with("x-forwarded-")
+            || name.contains('_')
+    });
 }
 
 /// Fields of an upstream's answer that never reach the agent (F2).
 pub fn strip_answer(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
-    headers.remove(header::TRAILER);
-    let ours: Vec<HeaderName> = headers.keys().filter(|name| forged(name.as_str())).cloned().collect();
-    for name in ours {
-        headers.remove(name);
-    }
+    strip(headers, |name| {
+        is_hop_by_hop(name)
+            || matches!(name, "proxy-authenticate" | "idempotent-replayed" | "idempotency-expires")
+            || name.starts_with("onceward-")
+    });
 }
 
-fn forged(name: &str) -> bool {
-    name.starts_with("onceward-") || name == "idempotent-replayed" || name == "idempotency-expires"
+/// Takes off what is unwanted and what `Connection` names; looks at each name once, as most messages have nothing to
+/// take off.
+fn strip(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
+    let mut named: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
+    if headers.contains_key(header::CONNECTION) {
+        let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+        named.extend(values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()));
+    }
+    for name in named {
+        headers.remove(name);
+    }
 }
 
 /// Adds this hop to `Via` (RFC 9110 §7.6.3).

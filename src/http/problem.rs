@@ -20,18 +20,16 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Of a request's head.
-    pub fn new(method: &http::Method, path: &str, headers: &HeaderMap) -> Self {
-        Self { method: quoted(method.as_str()), path: quoted(path), markdown: wants_markdown(headers) }
+    /// Of a request's head; `accept` are the lines of that field.
+    pub fn new<'a>(method: &http::Method, path: &str, accept: impl Iterator<Item = &'a HeaderValue>) -> Self {
+        Self { method: quoted(method.as_str()), path: quoted(path), markdown: wants_markdown(accept) }
     }
 }
 
 /// Whether `Accept` names Markdown, and JSON not with the same or a higher weight (RFC 9110 §12.5.1).
-fn wants_markdown(headers: &HeaderMap) -> bool {
+fn wants_markdown<'a>(accept: impl Iterator<Item = &'a HeaderValue>) -> bool {
     let (mut markdown, mut json) = (0.0_f32, 0.0_f32);
-    for part in
-        headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','))
-    {
+    for part in accept.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')) {
         let mut pieces = part.split(';').map(str::trim);
         let media_type = pieces.next().unwrap_or_default().to_ascii_lowercase();
         let weight =

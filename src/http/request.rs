@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Version};
+use parking_lot::Mutex;
 
 use crate::http::Body;
 use crate::protocol::path::NormalPath;
@@ -13,10 +15,8 @@ use crate::protocol::path::NormalPath;
 pub struct Request {
     pub method: Method,
     pub version: Version,
-    /// The path as it was sent, for the upstream.
-    pub path: Box<str>,
-    /// Without its `?`.
-    pub query: Option<Box<str>>,
+    /// Path and query as they were sent, for the upstream.
+    pub target: PathAndQuery,
     pub normal: NormalPath,
     pub host: HeaderValue,
     pub headers: HeaderMap,
@@ -33,6 +33,8 @@ pub struct Peer {
     pub ip: HeaderValue,
     /// For `Forwarded`: `for=192.0.2.1`, an IPv6 address in quotes and brackets.
     pub forwarded_for: String,
+    /// The last `Host` and the `Forwarded` made of it: a connection hardly ever asks for two.
+    pub forwarded: Mutex<Option<(HeaderValue, HeaderValue)>>,
     /// Resolves when the agent was seen to leave: a reset, not a half-close (Q2).
     pub gone: Box<dyn Gone>,
     /// Set when the connection changes to another protocol, so that its bytes are no longer read as requests.
@@ -43,14 +45,4 @@ pub struct Peer {
 pub trait Gone: Send + Sync {
     /// Ends when the connection was reset; may stay open for ever.
     fn gone(&self) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>>;
-}
-
-impl Request {
-    /// The target as it was sent: path and query.
-    pub fn target(&self) -> String {
-        match &self.query {
-            Some(query) => format!("{}?{}", self.path, query),
-            None => self.path.to_string(),
-        }
-    }
 }

@@ -33,22 +33,18 @@ pub fn request(
         )));
     }
     let host = host(&parts.uri, &parts.headers, parts.version)?;
-    let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
-    if target.len() > limits.uri {
-        return Err(Reason::UriTooLong { limit: limits.uri });
+    let target =
+        parts.uri.path_and_query().cloned().ok_or_else(|| bad("The request target is not a path."))?;
+    // What HTTP/1 sends was looked at byte by byte before it came here.
+    if parts.version == Version::HTTP_2 {
+        check_http2(target.as_str(), &host, &parts.method, limits)?;
     }
-    let is_path = target.starts_with('/') && is_visible(target);
-    if !is_path || parts.method == Method::CONNECT {
-        return Err(bad("The request target is not a path."));
-    }
-    let path = parts.uri.path();
-    let normal = NormalPath::parse(path).map_err(|problem| bad(&problem.to_string()))?;
+    let normal = NormalPath::parse(target.path()).map_err(|problem| bad(&problem.to_string()))?;
     let body = if http_body::Body::is_end_stream(&body) { Body::Empty } else { Body::Incoming(body) };
     Ok(Request {
         method: parts.method,
         version: parts.version,
-        path: path.into(),
-        query: parts.uri.query().map(Into::into),
+        target,
         normal,
         host,
         headers: parts.headers,
@@ -70,22 +66,31 @@ fn host(uri: &http::Uri, headers: &HeaderMap, version: Version) -> Result<Header
         return Err(bad("The request has more than one Host header."));
     }
     let authority = uri.authority().map(http::uri::Authority::as_str);
-    let host = match (line, authority) {
+    match (line, authority) {
         (Some(line), Some(authority)) if !line.as_bytes().eq_ignore_ascii_case(authority.as_bytes()) => {
             let place = if version == Version::HTTP_2 { ":authority" } else { "target" };
             return Err(bad(&format!("The request's {place} names another host than its Host header.")));
         }
-        (Some(line), _) => line.clone(),
+        (Some(line), _) => Ok(line.clone()),
         (None, Some(authority)) => {
-            HeaderValue::from_str(authority).map_err(|_| bad("The request's authority is not a host."))?
+            HeaderValue::from_str(authority).map_err(|_| bad("The request's authority is not a host."))
         }
-        (None, None) => return Err(bad("The request has no Host header.")),
-    };
-    if host.to_str().is_ok_and(is_host) {
-        Ok(host)
-    } else {
-        Err(bad("The Host header is not a host with an optional port."))
+        (None, None) => Err(bad("The request has no Host header.")),
     }
+}
+
+/// What only a byte stream shows was checked before HTTP/1 came here; HTTP/2 has it in fields of its own.
+fn check_http2(target: &str, host: &HeaderValue, method: &Method, limits: &Limits) -> Result<(), Reason> {
+    if target.len() > limits.uri {
+        return Err(Reason::UriTooLong { limit: limits.uri });
+    }
+    if !target.starts_with('/') || !is_visible(target) || *method == Method::CONNECT {
+        return Err(bad("The request target is not a path."));
+    }
+    if !host.to_str().is_ok_and(is_host) {
+        return Err(bad("The request's authority is not a host with an optional port."));
+    }
+    Ok(())
 }
 
 /// Memory for bodies that are held whole, shared by all requests (`limits.buffered`).

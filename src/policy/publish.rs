@@ -69,11 +69,6 @@ fn is_stream(headers: &HeaderMap) -> bool {
     STREAMS.iter().any(|stream| essence.eq_ignore_ascii_case(stream))
 }
 
-/// What is kept of an answer's fields (K9).
-pub fn kept_fields(headers: &HeaderMap) -> HeaderMap {
-    headers.iter().filter(|(name, _)| fields::is_kept(name)).map(|(n, v)| (n.clone(), v.clone())).collect()
-}
-
 /// Fields of an answer that are Onceward's to say, and those that are no longer the upstream's.
 ///
 /// `next`: the tag to send next (V7). `kept`: there is a record of it (K8).

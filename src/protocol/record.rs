@@ -48,12 +48,7 @@ impl RecordId {
 
     /// Lower-case hexadecimal, 32 characters.
     pub fn to_text(self) -> String {
-        use std::fmt::Write;
-        self.0.iter().fold(String::with_capacity(32), |mut text, byte| {
-            // Writing to a string cannot fail.
-            let _written: std::fmt::Result = write!(text, "{byte:02x}");
-            text
-        })
+        format!("{:032x}", u128::from_be_bytes(self.0))
     }
 
     /// The other way round; `None` for anything but what [`Self::to_text`] gives.

@@ -21,7 +21,7 @@ impl Lookup for Sources<'_> {
 
     /// A parameter that stands twice names no resource: which of the two the upstream takes is not known.
     fn query(&self, name: &str) -> Option<Cow<'_, str>> {
-        let mut values = self.request.query.as_deref()?.split('&').filter_map(|pair| {
+        let mut values = self.request.target.query()?.split('&').filter_map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             (decoded(key)? == name).then_some(value)
         });

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -85,6 +86,7 @@ impl Connection {
         let io = AgentIo::new(self.socket.clone(), Arc::clone(&shared), connection_limits(limits));
         let peer = Arc::new(peer(self.address, &self.socket, &shared));
         let (gate, stop) = (Arc::clone(&self.gate), self.stop.clone());
+        let upgraded = Arc::clone(&shared.upgraded);
         let is_over = self.is_over;
         let service = service_fn(move |request| {
             let refused = shared.refused.lock().take();
@@ -117,7 +119,10 @@ impl Connection {
                 return;
             }
         }
-        self.socket.linger().await;
+        // After an upgrade the bytes belong to the tunnel.
+        if !upgraded.load(Ordering::Acquire) {
+            self.socket.linger().await;
+        }
     }
 }
 
@@ -158,6 +163,7 @@ fn peer(address: SocketAddr, socket: &Socket, shared: &Shared) -> Peer {
         address,
         ip: HeaderValue::from_str(&ip.to_string()).unwrap_or(HeaderValue::from_static("unknown")),
         forwarded_for,
+        forwarded: parking_lot::Mutex::default(),
         gone: Box::new(socket.clone()),
         upgraded: Arc::clone(&shared.upgraded),
     }

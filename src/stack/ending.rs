@@ -8,16 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HeaderMap;
 use http::{StatusCode, response};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::config::checked::{Route, Source};
 use crate::http::timestamp::{millis, now};
-use crate::http::{Body, Reason, Response};
+use crate::http::{Body, Reason, Response, fields};
 use crate::policy::idempotency::{Claim, Ended, server_errors, set_expires};
-use crate::policy::publish::{self, kept_fields};
+use crate::policy::publish;
 use crate::policy::turn::Turn;
 use crate::protocol::entity_tag::EntityTag;
 use crate::protocol::record::{Meaning, Millis, ResourceId, may_have_changed, meaning};
@@ -85,10 +84,9 @@ impl Pending {
         };
         let next = next.filter(|_| names_next && meaning == Meaning::Keep);
         publish::dress(&mut head, &self.route, next, meaning == Meaning::Keep && self.claim.is_some());
-        let kept: HeaderMap = kept_fields(&head.headers);
         let ended = match meaning {
             Meaning::Keep => {
-                let answer = self.claim.is_some().then(|| Answer::encode(status, &kept, &body));
+                let answer = self.claim.is_some().then(|| encoded(&head, &body));
                 Ended::Done { status: status.as_u16(), answer }
             }
             Meaning::Release => Ended::Released,
@@ -103,7 +101,7 @@ impl Pending {
                 Ok(response)
             }
             Err((again, _)) if meaning == Meaning::Keep => {
-                let answer = Answer::encode(status, &kept, &body);
+                let answer = encoded(&head, &body);
                 tasks.spawn(self.store_later(again, moves, Some(answer)));
                 Err(Reason::ResultNotStored { upstream_status: status.as_u16() })
             }
@@ -217,6 +215,11 @@ impl Pending {
             tasks.spawn(self.store_later(again, moves, None));
         }
     }
+}
+
+/// What is kept of an answer (K9).
+fn encoded(head: &response::Parts, body: &[u8]) -> Encoded {
+    Answer::encode(head.status, &head.headers, fields::is_kept, body)
 }
 
 /// An end that is to be recorded again.

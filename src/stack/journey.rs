@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HeaderMap;
-use http::{HeaderValue, Method};
+use http::header::{ACCEPT, HeaderMap};
+use http::{HeaderValue, Method, Uri};
 use hyper::body::Incoming;
 
 use super::Rules;
@@ -20,13 +20,14 @@ use crate::route::Entry;
 pub(crate) struct Journey {
     pub(crate) rules: Arc<Rules>,
     pub(crate) entry: Option<Arc<Entry>>,
-    pub(crate) subject: Subject,
     pub(crate) budget: Budget,
     /// The bound of the place where it waited by `Prefer` (W1).
     pub(crate) wait_bound: Option<Duration>,
     pub(crate) resource: Option<Box<str>>,
     pub(crate) story: Story,
     method: Method,
+    uri: Uri,
+    accept: Vec<HeaderValue>,
     request_id: Option<String>,
 }
 
@@ -38,12 +39,13 @@ impl Journey {
         Self {
             rules,
             entry: None,
-            subject: Subject::new(request.method(), request.uri().path(), headers),
             budget: Budget::new(prefer.wait),
             wait_bound: None,
             resource: None,
             story: Story::default(),
             method: request.method().clone(),
+            uri: request.uri().clone(),
+            accept: headers.get_all(ACCEPT).iter().cloned().collect(),
             request_id: logged.then(|| observe::request_id(headers)),
         }
     }
@@ -89,7 +91,7 @@ impl Journey {
         if refusal.resource.is_none() {
             refusal.resource.clone_from(&self.resource);
         }
-        refusal.into_response(&self.subject)
+        refusal.into_response(&Subject::new(&self.method, self.uri.path(), self.accept.iter()))
     }
 
     fn dress(&self, response: &mut Response) {

@@ -44,7 +44,8 @@ impl Gate {
         let kind = if is_read { Kind::Read } else { Kind::Write };
         let body = std::mem::replace(&mut request.body, Body::Empty);
         let headers = forward::headers(&mut request);
-        let call = Call { kind, method: request.method.clone(), target: request.target(), headers, body };
+        let call =
+            Call { kind, method: request.method.clone(), target: request.target.clone(), headers, body };
         let answer = send(journey, entry, call).await;
         if let Some(made) = made {
             self.observed_end(entry, made, answer.is_ok()).await;
@@ -114,8 +115,8 @@ impl Gate {
     ) -> (Observed, Option<Made>) {
         let parts = Parts {
             method: request.method.as_str(),
-            path: &request.path,
-            query: request.query.as_deref(),
+            path: request.target.path(),
+            query: request.target.query(),
             content_type: request.headers.get(http::header::CONTENT_TYPE).map(HeaderValue::as_bytes),
             body: content,
         };

@@ -17,7 +17,7 @@ use crate::protocol::entity_tag::EntityTag;
 use crate::protocol::line::Want;
 use crate::protocol::record::ResourceId;
 use crate::route::{self, Entry};
-use crate::upstream::{Call, Failure, Kind};
+use crate::upstream::{Call, Failure, Kind, Tunnel};
 
 impl Gate {
     /// `guard = "none"`: forwarded once and streamed both ways, upgrades included (F5).
@@ -37,7 +37,8 @@ impl Gate {
             headers.insert(header::CONNECTION, http::HeaderValue::from_static("upgrade"));
         }
         let kind = if crate::config::checked::is_safe(&request.method) { Kind::Read } else { Kind::Write };
-        let call = Call { kind, method: request.method.clone(), target: request.target(), headers, body };
+        let call =
+            Call { kind, method: request.method.clone(), target: request.target.clone(), headers, body };
         let mut answer = send(journey, entry, call).await?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(answer);
@@ -45,9 +46,14 @@ impl Gate {
         let Some(on_agent) = on_agent else {
             return Err(Reason::UpstreamBrokeOff { write: None }.into());
         };
+        let tunnel = answer.extensions_mut().remove::<Tunnel>();
         let on_upstream = hyper::upgrade::on(&mut answer);
         request.peer.upgraded.store(true, std::sync::atomic::Ordering::Release);
-        self.tasks.spawn(join(on_agent, on_upstream, self.closing.clone()));
+        let closing = self.closing.clone();
+        self.tasks.spawn(async move {
+            join(on_agent, on_upstream, closing).await;
+            drop(tunnel);
+        });
         answer.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("upgrade"));
         Ok(answer)
     }
@@ -88,7 +94,7 @@ impl Gate {
         } else {
             (request.method.clone(), None)
         };
-        let call = Call { kind: Kind::Read, method, target: request.target(), headers, body };
+        let call = Call { kind: Kind::Read, method, target: request.target.clone(), headers, body };
         let mut answer = send(journey, entry, call).await?;
         if quiet.is_some() {
             answer = version::in_memory(answer, &route.version).await.map_err(broke_off)?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, StatusCode, response};
 use tokio::time::Instant as Deadline;
 
@@ -25,6 +26,7 @@ use crate::protocol::entity_tag::{EntityTag, Preconditions};
 use crate::protocol::fingerprint::{Fingerprint, Parts, fingerprint};
 use crate::protocol::key::IdempotencyKey;
 use crate::protocol::line::Want;
+use crate::protocol::path::percent_encode_non_ascii;
 use crate::protocol::record::{Mark, Meaning, Principal, RecordId, ResourceId, Space};
 use crate::route::{self, Entry};
 use crate::upstream::{Call, Failure, Kind};
@@ -61,7 +63,7 @@ struct Claimed {
     /// Whole where there is a key, else as it comes.
     body: Body,
     /// What a probe reads instead of the write's own target.
-    probe_target: Option<Box<str>>,
+    probe_target: Option<PathAndQuery>,
 }
 
 impl Write {
@@ -107,7 +109,7 @@ impl Write {
         let name = route::resource(&route, &self.request, &content)?;
         self.told.resource = Some(name.clone());
         let probe_target = match &route.version.probe {
-            Some(template) => Some(route::render(&route, template, &self.request, &content)?),
+            Some(template) => Some(probe_target(&route::render(&route, template, &self.request, &content)?)?),
             None => None,
         };
         let resource = ResourceId::new(&name);
@@ -129,7 +131,7 @@ impl Write {
             }
         }
         let again = claimed.rerun.is_some();
-        let operation = claimed.claim.as_ref().map(|claim| claim.id.to_text());
+        let operation = claimed.claim.as_ref().map(|claim| claim.id);
         let result = self.turn(&mut claimed).await;
         if let Some(claim) = claimed.claim.take() {
             // Nothing went out: the key is free again before the agent is told so (K8).
@@ -139,14 +141,14 @@ impl Write {
     }
 
     /// A refusal before a second run says nothing of the first: it stays unknown (K12).
-    fn refused(&self, mut refusal: Refusal, again: bool, operation: Option<String>) -> Refusal {
+    fn refused(&self, mut refusal: Refusal, again: bool, operation: Option<RecordId>) -> Refusal {
         let unsure = matches!(refusal.reason.executed(), crate::http::Executed::No);
         let already = matches!(refusal.reason, Reason::OutcomeUnknown(_));
         if again && unsure && !already {
             refusal.reason = Reason::OutcomeUnknown(self.unknown(None));
         }
         if refusal.operation.is_none() {
-            refusal.operation = operation;
+            refusal.operation = operation.map(RecordId::to_text);
         }
         refusal
     }
@@ -176,8 +178,8 @@ impl Write {
     fn fingerprint(&self, content: &Bytes) -> Fingerprint {
         let parts = Parts {
             method: self.request.method.as_str(),
-            path: &self.request.path,
-            query: self.request.query.as_deref(),
+            path: self.request.target.path(),
+            query: self.request.target.query(),
             content_type: self
                 .request
                 .headers
@@ -275,11 +277,11 @@ impl Write {
         Ok(Some(turn?))
     }
 
-    fn probe<'a>(&'a self, target: Option<&str>, headers: &'a HeaderMap) -> Probe<'a> {
+    fn probe<'a>(&'a self, target: Option<&PathAndQuery>, headers: &'a HeaderMap) -> Probe<'a> {
         Probe {
             client: &self.entry.client,
             version: &self.entry.route.version,
-            target: target.map_or_else(|| self.request.target(), str::to_owned),
+            target: target.unwrap_or(&self.request.target).clone(),
             headers,
         }
     }
@@ -290,7 +292,7 @@ impl Write {
         turn: Option<&Turn>,
         headers: &HeaderMap,
     ) -> Result<Compared, Stop> {
-        let probe = self.probe(claimed.probe_target.as_deref(), headers);
+        let probe = self.probe(claimed.probe_target.as_ref(), headers);
         if let Some(Rerun::IfUnchanged(mark)) = &claimed.rerun {
             return self.compare_again(mark, turn, &probe, &claimed.preconditions).await;
         }
@@ -376,13 +378,13 @@ impl Write {
         let call = Call {
             kind: Kind::Write,
             method: self.request.method.clone(),
-            target: self.request.target(),
+            target: self.request.target.clone(),
             headers,
             body: std::mem::replace(&mut claimed.body, Body::Empty),
         };
         let total = Deadline::now() + route.limits.upstream_total;
         let answer = self.call(call).await;
-        let operation = pending.claim.as_ref().map(|claim| claim.id.to_text());
+        let operation = pending.claim.as_ref().map(|claim| claim.id);
         let answer = match answer {
             Ok(answer) => answer,
             Err(failure) => return Err(self.failed(failure, pending, unknown, operation).await),
@@ -426,7 +428,7 @@ impl Write {
         failure: Failure,
         pending: Pending,
         unknown: Unknown,
-        operation: Option<String>,
+        operation: Option<RecordId>,
     ) -> Refusal {
         let reason = match failure {
             Failure::NotSent(why) => {
@@ -442,7 +444,10 @@ impl Write {
         };
         pending.unknown(&self.gate.tasks).await;
         let refusal = Refusal::from(reason);
-        operation.map_or(refusal.clone(), |operation| refusal.about(operation))
+        match operation {
+            Some(operation) => refusal.about(operation.to_text()),
+            None => refusal,
+        }
     }
 
     /// The upstream's own 412 is a stale version like any other (V6); after an unknown run it tells nothing (K12).
@@ -495,7 +500,7 @@ impl Write {
             Content::Broke(error) => {
                 let idle = error.is::<crate::upstream::Idle>() || Deadline::now() >= total;
                 let failure = if idle { Failure::TimedOut } else { Failure::BrokeOff(error.to_string()) };
-                let operation = pending.claim.as_ref().map(|claim| claim.id.to_text());
+                let operation = pending.claim.as_ref().map(|claim| claim.id);
                 Err(self.failed(failure, pending, unknown, operation).await)
             }
         }
@@ -515,11 +520,19 @@ impl Write {
             return (None, names);
         }
         let began = Instant::now();
-        let probe = self.probe(claimed.probe_target.as_deref(), probed);
+        let probe = self.probe(claimed.probe_target.as_ref(), probed);
         let next = version::refresh(&probe, &self.request.method, &head.headers).await;
         self.told.story.upstream_time += began.elapsed();
         (next, names)
     }
+}
+
+/// A rendered `version.probe` as a target.
+fn probe_target(rendered: &str) -> Result<PathAndQuery, Reason> {
+    let encoded = percent_encode_non_ascii(rendered);
+    let target =
+        Some(&*encoded).filter(|target| target.starts_with('/')).and_then(|target| target.parse().ok());
+    target.ok_or_else(|| Reason::VersionUnavailable("version.probe gave no path".to_owned()))
 }
 
 fn outcome(meaning: Meaning) -> Outcome {

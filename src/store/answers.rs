@@ -49,14 +49,20 @@ impl Encoded {
 }
 
 impl Answer {
-    /// As bytes: status, fields in their order and count, content.
-    pub fn encode(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Encoded {
-        let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 6).sum();
+    /// As bytes: status, the fields that `keep` keeps in their order and count, content.
+    pub fn encode(
+        status: StatusCode,
+        headers: &HeaderMap,
+        keep: impl Fn(&HeaderName) -> bool,
+        body: &[u8],
+    ) -> Encoded {
+        let kept = || headers.iter().filter(|(name, _)| keep(name)).take(usize::from(u16::MAX));
+        let fields: usize = kept().map(|(name, value)| name.as_str().len() + value.len() + 6).sum();
         let mut bytes = Vec::with_capacity(4 + fields + body.len());
         bytes.put_u16(status.as_u16());
-        // Both fit: a head that came in has far fewer and far shorter fields.
-        bytes.put_u16(u16::try_from(headers.len()).unwrap_or(u16::MAX));
-        for (name, value) in headers.iter().take(usize::from(u16::MAX)) {
+        // All of these fit: a head that came in has far fewer and far shorter fields.
+        bytes.put_u16(u16::try_from(kept().count()).unwrap_or(u16::MAX));
+        for (name, value) in kept() {
             bytes.put_u16(u16::try_from(name.as_str().len()).unwrap_or(u16::MAX));
             bytes.put_u32(u32::try_from(value.len()).unwrap_or(u32::MAX));
             bytes.put_slice(name.as_str().as_bytes());
@@ -225,7 +231,7 @@ mod tests {
         headers.append("x-a", HeaderValue::from_static("1"));
         headers.append("x-b", HeaderValue::from_bytes(b"\xff\xfe").unwrap());
         headers.append("x-a", HeaderValue::from_static("2"));
-        let bytes = Answer::encode(StatusCode::CREATED, &headers, b"\0body").bytes;
+        let bytes = Answer::encode(StatusCode::CREATED, &headers, |_| true, b"\0body").bytes;
         let answer = Answer::decode(bytes.clone()).unwrap();
         assert_eq!(
             (answer.status, &answer.headers, &answer.body[..]),
@@ -240,8 +246,9 @@ mod tests {
     #[test]
     fn answers_come_back_from_open_and_sealed_segments_until_let_go() {
         let answers = Answers::new(1 << 20);
-        let encoded =
-            |n: usize| Answer::encode(StatusCode::OK, &HeaderMap::new(), format!("{n:0300}").as_bytes());
+        let encoded = |n: usize| {
+            Answer::encode(StatusCode::OK, &HeaderMap::new(), |_| true, format!("{n:0300}").as_bytes())
+        };
         let places: Vec<_> = (0..100).map(|n| answers.put(encoded(n).bytes(), LIFE).unwrap()).collect();
         for (n, place) in places.iter().enumerate() {
             assert_eq!(answers.get(*place).unwrap().body, format!("{n:0300}"));
@@ -255,10 +262,11 @@ mod tests {
     #[test]
     fn an_answer_larger_than_a_segment_has_one_of_its_own() {
         let answers = Answers::new(1 << 20);
-        let large = Answer::encode(StatusCode::OK, &HeaderMap::new(), &[7; 100_000]);
+        let large = Answer::encode(StatusCode::OK, &HeaderMap::new(), |_| true, &[7; 100_000]);
         let at = answers.put(large.bytes(), LIFE).unwrap();
-        let after =
-            answers.put(Answer::encode(StatusCode::OK, &HeaderMap::new(), b"x").bytes(), LIFE).unwrap();
+        let after = answers
+            .put(Answer::encode(StatusCode::OK, &HeaderMap::new(), |_| true, b"x").bytes(), LIFE)
+            .unwrap();
         assert_eq!(answers.get(at).unwrap().body.len(), 100_000);
         assert_eq!(answers.get(after).unwrap().body, "x");
     }

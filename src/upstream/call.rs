@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 use http_body_util::BodyExt;
 
@@ -24,9 +25,15 @@ pub struct Call {
     pub kind: Kind,
     pub method: Method,
     /// Path and query, in the agent's bytes.
-    pub target: String,
+    pub target: PathAndQuery,
     pub headers: HeaderMap,
     pub body: Body,
+}
+
+/// Keeps the connection of an answer that changed to another protocol (101) in use.
+#[derive(Clone)]
+pub struct Tunnel {
+    _checkout: Arc<Checkout>,
 }
 
 /// Why no answer came (K11).
@@ -51,7 +58,7 @@ impl Client {
     /// replaced once (K14).
     pub async fn call(self: &Arc<Self>, call: Call) -> Result<Response, Failure> {
         let Call { kind, method, target, headers, body } = call;
-        let uri: Uri = target.parse().map_err(|_| Failure::NotSent("the target is not a URI".to_owned()))?;
+        let uri = Uri::from(target);
         let is_head = method == Method::HEAD;
         let asks_upgrade = headers.contains_key(http::header::UPGRADE);
         let (body, agent_broke) = watched(body);
@@ -120,7 +127,9 @@ impl Client {
     ) -> Response {
         let (mut head, incoming) = answer.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            // The connection belongs to the new protocol now, and is not given back.
+            // The connection belongs to the new protocol now, and is not given back. Its handle lives as long: without
+            // one the connection might be closed before it is handed over.
+            head.extensions.insert(Tunnel { _checkout: Arc::new(checkout) });
             return Response::from_parts(head, Body::Empty);
         }
         // Of a length and a transfer coding the coding counts (RFC 9112 §6.3).

@@ -8,5 +8,5 @@ mod wire;
 
 pub(crate) use body::Idle;
 pub(crate) use call::collect;
-pub use call::{Call, Failure, Kind};
+pub use call::{Call, Failure, Kind, Tunnel};
 pub use pool::Client;

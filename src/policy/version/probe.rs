@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 
@@ -19,7 +20,7 @@ pub struct Probe<'a> {
     pub client: &'a Arc<Client>,
     pub version: &'a Version,
     /// The write's own target, or the rendered `version.probe`.
-    pub target: String,
+    pub target: PathAndQuery,
     /// What the write sends upstream.
     pub headers: &'a HeaderMap,
 }
