@@ -173,6 +173,15 @@ resource = "/counters/{{id}}"
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::race::front::checked;
+    use crate::config::checked::Guard;
+
+    #[test]
+    fn the_proxy_accepts_its_routes() {
+        let config = checked(&routes(([127, 0, 0, 1], 3000).into())).unwrap();
+        let guards: Vec<_> = config.routes.iter().map(|route| (route.guard, route.queue.turns)).collect();
+        assert_eq!(guards, [(Guard::State, true), (Guard::Tool, true)]);
+    }
 
     const SIZE: Size = Size { agents: 8, ops: 10 };
 

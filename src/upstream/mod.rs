@@ -1,1 +1,11 @@
-//! upstream
+//! The only code that calls the tool: connections, one call, and what became of it.
+
+mod body;
+mod call;
+mod connection;
+mod pool;
+mod wire;
+
+pub use body::AnswerBody;
+pub use call::{Call, Failure, Kind};
+pub use pool::Client;
