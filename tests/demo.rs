@@ -15,7 +15,8 @@ async fn onceward(arguments: &[&str]) -> Output {
 
 /// The row of that name in what `--json` printed.
 fn row(output: &Output, name: &str) -> Value {
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    let report: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     let found = report["rows"].as_array().unwrap().iter().find(|row| row["row"] == name);
     found.unwrap_or_else(|| panic!("no row {name}: {report}")).clone()
 }
@@ -100,7 +101,8 @@ async fn a_race_goes_through_an_onceward_that_runs_already() {
     let proxy = Proxy::route(&ledger.upstream, "").await;
     let (direct, through) = (url(&ledger.upstream), format!("http://{}/counters/1", proxy.addr()));
     let arguments = ["--url", &direct, "--through", &through, "--only", "version", "--method", "patch"];
-    let output = onceward(&[&["race", "--json", "--agents", "4", "--field", "/value"][..], &arguments].concat()).await;
+    let output =
+        onceward(&[&["race", "--json", "--agents", "4", "--field", "/value"][..], &arguments].concat()).await;
     assert!(output.status.success(), "{output:?}");
     holds(&row(&output, "version"), 85);
     let changes: Vec<Value> =
@@ -117,7 +119,8 @@ async fn a_race_fails_where_a_retry_counts_twice() {
     let ledger = Ledger::with(true, |_| Fault::None).await;
     ledger.holds("/counters/1", json!({"value": 5}));
     let direct = url(&ledger.upstream);
-    let output = onceward(&["race", "--json", "--only", "version", "--url", &direct, "--through", &direct]).await;
+    let output =
+        onceward(&["race", "--json", "--only", "version", "--url", &direct, "--through", &direct]).await;
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(count(&row(&output, "version"), "duplicated") > 0);
     let said = String::from_utf8(output.stderr).unwrap();
