@@ -1,6 +1,6 @@
 //! `onceward check FILE`: says everything that is wrong with a configuration (C1).
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -14,8 +14,11 @@ pub fn run(file: &Path) -> ExitCode {
                 eprintln!("{}: note: {note}", file.display());
             }
             let count = config.routes.len();
-            println!("{}: ok, {count} {}", file.display(), if count == 1 { "route" } else { "routes" });
-            ExitCode::SUCCESS
+            let routes = if count == 1 { "route" } else { "routes" };
+            match writeln!(std::io::stdout(), "{}: ok, {count} {routes}", file.display()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            }
         }
         Err(problems) => {
             report(&problems);

@@ -6,9 +6,10 @@ use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
 use super::checked::{Guard, InFlight, LogFormat, Mode, On5xx, OnStoreFailure, OnUnknown, QueueReads};
+use super::names::nearest;
 use super::parts::Text;
 use super::problem::Kind;
-use super::reader::{At, Fields, Node, Part, Reader, Spot, Wrong, nearest, quoted};
+use super::reader::{At, Fields, Node, Part, Reader, Spot, Wrong, quoted};
 use crate::protocol::fingerprint::Compare;
 
 /// A value that is one of a few words.

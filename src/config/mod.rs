@@ -7,6 +7,7 @@
 pub mod checked;
 mod choice;
 mod env;
+mod names;
 mod parts;
 mod places;
 mod policies;
@@ -119,4 +120,10 @@ fn beside_syntax(text: &str, errors: &[toml::de::Error], mut problems: Vec<Probl
         what: error.message().to_owned(),
     }));
     problems
+}
+
+/// When a file was last changed, and its length; `None` where it cannot be seen.
+pub async fn stamp(path: &Path) -> Option<(std::time::SystemTime, u64)> {
+    let metadata = tokio::fs::metadata(path).await.ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
 }

@@ -51,10 +51,12 @@ impl<const MIN: u32, const MAX: u32> Part for Count<MIN, MAX> {
             reader.mismatch::<Self>(node);
             return None;
         };
-        match u32::from_str_radix(number.as_str(), number.radix()) {
-            Ok(value) if (MIN..=MAX).contains(&value) => Some(Self(value)),
-            Ok(_) | Err(_) => {
-                let what = format!("{} is not {}", quoted(number.as_str()).replace('"', ""), Self::what());
+        let value = i64::from_str_radix(number.as_str(), number.radix()).ok();
+        match value.and_then(|value| u32::try_from(value).ok()).filter(|value| (MIN..=MAX).contains(value)) {
+            Some(value) => Some(Self(value)),
+            None => {
+                let shown: String = number.to_string().chars().take(24).collect();
+                let what = format!("{shown} is not {}", Self::what());
                 reader.wrong(Kind::Type, node, what);
                 None
             }
@@ -248,7 +250,10 @@ pub(super) struct List<T, const LEAST: usize>(pub(super) Vec<At<T>>);
 
 impl<T: Part, const LEAST: usize> Part for List<T, LEAST> {
     fn what() -> String {
-        format!("a list, each {}", T::what())
+        match T::what().as_str() {
+            "a table" => "a list of tables, written with [[ ]]".into(),
+            each => format!("a list, each {each}"),
+        }
     }
 
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {

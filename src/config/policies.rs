@@ -111,10 +111,10 @@ pub(super) fn version(
     own: raw::Version,
     top: raw::Version,
     guard: Guard,
-    captures: &[&str],
+    captures: Option<&[&str]>,
     reader: &mut Reader<'_>,
 ) -> Version {
-    let asked = own.required.clone();
+    let asked = own.required.clone().filter(|list| !list.value.0.is_empty());
     let given = own.over(top);
     let source = source(&given, guard, reader);
     let default = match (guard, &source) {
@@ -124,7 +124,7 @@ pub(super) fn version(
     let mut required = given.required.map_or(default, |list| methods(list.value.0));
     if source == Source::None {
         required.clear();
-        if let Some(asked) = asked.filter(|list| !list.value.0.is_empty()) {
+        if let Some(asked) = asked.filter(|asked| !reader.is_wrong(table_of(&asked.spot.key))) {
             let what =
                 "without versions no precondition can be compared; set version.source, or leave this out";
             reader.report(Kind::Value, &asked.spot, what);
@@ -154,7 +154,7 @@ fn source(given: &raw::Version, guard: Guard, reader: &mut Reader<'_>) -> Source
         SourceName::None => Source::None,
         SourceName::Field => match (&given.field, &given.source) {
             (Some(field), _) => Source::Field(field.value.0.clone()),
-            (None, Some(at)) if reader.is_wrong(&field_beside(&at.spot.key)) => Source::None,
+            (None, Some(at)) if reader.is_wrong(table_of(&at.spot.key)) => Source::None,
             (None, Some(at)) => {
                 let what = "\"field\" needs to know which; write for example version = { field = \"/rev\" }";
                 reader.report(Kind::Value, &at.spot, what);
@@ -165,13 +165,13 @@ fn source(given: &raw::Version, guard: Guard, reader: &mut Reader<'_>) -> Source
     }
 }
 
-/// The key of `field` in the table that has this `source`, in its short form too.
-fn field_beside(source: &str) -> String {
-    format!("{}.field", source.strip_suffix(".source").unwrap_or(source))
+/// The key of the `version` table that has this key, or is this one in its short form.
+fn table_of(key: &str) -> &str {
+    key.strip_suffix(".source").or_else(|| key.strip_suffix(".required")).unwrap_or(key)
 }
 
 /// A probe is a GET of a path, made before there is any body to look into.
-fn probe(given: &At<Pattern>, captures: &[&str], reader: &mut Reader<'_>) -> Option<Template> {
+fn probe(given: &At<Pattern>, captures: Option<&[&str]>, reader: &mut Reader<'_>) -> Option<Template> {
     let Pattern(text) = &given.value;
     if !text.starts_with('/') {
         reader.report(Kind::Value, &given.spot, "a probe is a path; begin it with \"/\"");

@@ -74,7 +74,7 @@ tables! {
     /// `[identity]`
     Identity() {
         /// The headers that name a principal: the first present counts.
-        header: OneOrMore<HeaderName> = ["authorization"],
+        header: OneOrMore<HeaderName> = ["Authorization"],
     }
 
     /// `[limits]`

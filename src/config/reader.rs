@@ -7,6 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::env::{Env, fill};
+use super::names::unknown_key;
 use super::problem::{Kind, Problem};
 
 /// A value of the document.
@@ -150,7 +151,10 @@ impl<'a> Reader<'a> {
         match parse(&text) {
             Ok(value) => Some(value),
             Err(wrong) => {
-                self.wrong(wrong.kind, node, wrong.what);
+                // What a variable holds is not the schema's to judge.
+                let varies = node.get_ref().as_str().is_some_and(|written| written.contains("${"));
+                let kind = if varies && wrong.kind == Kind::Type { Kind::Value } else { wrong.kind };
+                self.wrong(kind, node, wrong.what);
                 None
             }
         }
@@ -167,11 +171,14 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// A key, and what its value is.
+type Known = (&'static str, fn() -> String);
+
 /// The keys of a table, each taken once.
 pub(super) struct Fields<'d> {
     table: &'d DeTable<'d>,
     span: Range<usize>,
-    known: Vec<&'static str>,
+    known: Vec<Known>,
 }
 
 impl<'d> Fields<'d> {
@@ -184,7 +191,7 @@ impl<'d> Fields<'d> {
     }
 
     pub(super) fn take<T: Part>(&mut self, name: &'static str, reader: &mut Reader<'_>) -> Option<At<T>> {
-        self.known.push(name);
+        self.known.push((name, T::what));
         reader.enter(name, self.table.get(name)?)
     }
 
@@ -199,38 +206,20 @@ impl<'d> Fields<'d> {
 
     /// Reports what is missing and what is not known (C2).
     pub(super) fn finish(self, required: &[&'static str], reader: &mut Reader<'_>) {
-        for name in required {
+        for (name, what) in self.known.iter().filter(|(name, _)| required.contains(name)) {
             if !self.table.contains_key(*name) && !reader.waived.contains(name) {
                 let spot = Spot { key: reader.key.clone(), span: Some(self.span.clone()) };
-                reader.report(Kind::Type, &spot, format!("{name:?} is missing"));
+                reader.report(Kind::Type, &spot, format!("{name:?} is missing: {}", what()));
             }
         }
+        let known: Vec<_> = self.known.iter().map(|(name, _)| *name).collect();
         for (name, _) in self.table {
-            if !self.known.contains(&name.get_ref().as_ref()) {
+            if !known.contains(&name.get_ref().as_ref()) {
                 let spot = Spot { key: reader.key.clone(), span: Some(name.span()) };
-                reader.report(Kind::Name, &spot, unknown_key(name.get_ref(), &self.known));
+                reader.report(Kind::Name, &spot, unknown_key(name.get_ref(), &known));
             }
         }
     }
-}
-
-fn unknown_key(name: &str, known: &[&str]) -> String {
-    match nearest(name, known) {
-        Some(near) => format!("unknown key {}; did you mean {near:?}?", quoted(name)),
-        None => format!("unknown key {}; the keys here are {}", quoted(name), known.join(", ")),
-    }
-}
-
-/// The known name that a misspelt one most likely stands for.
-pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
-    let name: String = name.chars().take(64).flat_map(char::to_lowercase).collect();
-    let allowed = (name.chars().count() / 3).max(1);
-    known
-        .iter()
-        .map(|known| (strsim::damerau_levenshtein(&name, known), *known))
-        .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| known)
 }
 
 /// A value in quotes, without control characters, and not without end.

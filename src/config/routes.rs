@@ -19,6 +19,7 @@ use super::reader::{At, Reader, Spot, quoted};
 use super::settle::{MIB, or, seconds, table};
 use super::spellings::{PathText, Pattern};
 use super::table::Layer;
+use crate::protocol::path::NormalPath;
 use crate::protocol::template::{PathTemplate, Template};
 
 /// The top of a file, as far as it is a default of routes.
@@ -112,9 +113,10 @@ pub(super) fn settle(given: Vec<At<raw::Route>>, top: &Top, reader: &mut Reader<
 }
 
 fn route(given: raw::Route, top: &Top, reader: &mut Reader<'_>) -> Option<Route> {
-    let At { value: PathText(path_text), spot: path_spot } = given.path?;
-    let path = path(&path_text, &path_spot, reader)?;
-    let captures = path.names();
+    // What is wrong with the rest is told even where the path is wrong or missing.
+    let path = given.path.as_ref().and_then(|at| path(at, reader));
+    let captures = path.as_ref().map(PathTemplate::names);
+    let captures = captures.as_deref();
     let guard = or(given.guard, Guard::State);
     let own = Policies {
         idempotency: table(given.idempotency),
@@ -125,16 +127,17 @@ fn route(given: raw::Route, top: &Top, reader: &mut Reader<'_>) -> Option<Route>
     let reads = given.reads.map_or_else(Vec::new, |list| policies::methods(list.value.0));
     policies::fit(guard, &own, &reads, reader);
     let top_policies = top.for_guard(guard);
-    let resource = given.resource.and_then(|at| template("a resource", &at, &captures, reader));
-    let version = policies::version(own.version, top_policies.version, guard, &captures, reader);
+    let resource = given.resource.and_then(|at| template("a resource", &at, captures, reader));
+    let mut version = policies::version(own.version, top_policies.version, guard, captures, reader);
+    version.required.retain(|method| !reads.contains(method));
     let upstream = match (&top.upstream, in_full(given.upstream, raw::Upstream::of).url) {
         (Some(authority), _) => authority.clone(),
         (None, Some(url)) => url.value.0,
         (None, None) => return None,
     };
-    let name = given.name.map_or(path_text, |name| name.value.0);
+    let path = path?;
     Some(Route {
-        name: Arc::from(name),
+        name: given.name.map_or_else(|| Arc::from(path.as_str()), |name| Arc::from(name.value.0)),
         methods: given.methods.map(|list| policies::methods(list.value.0)),
         reads,
         guard,
@@ -150,7 +153,8 @@ fn route(given: raw::Route, top: &Top, reader: &mut Reader<'_>) -> Option<Route>
     })
 }
 
-fn path(text: &str, spot: &Spot, reader: &mut Reader<'_>) -> Option<PathTemplate> {
+fn path(given: &At<PathText>, reader: &mut Reader<'_>) -> Option<PathTemplate> {
+    let At { value: PathText(text), spot } = given;
     if is_reserved(text) {
         reader.report(Kind::Value, spot, "paths under /.onceward are Onceward's own; choose another");
         return None;
@@ -167,19 +171,19 @@ fn path(text: &str, spot: &Spot, reader: &mut Reader<'_>) -> Option<PathTemplate
 
 /// Whether the first segment is `.onceward`, however it is spelled.
 fn is_reserved(path: &str) -> bool {
-    let decoded = path.to_ascii_lowercase().replace("%2e", ".");
-    decoded.trim_start_matches('/').split('/').next() == Some(".onceward")
+    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    NormalPath::parse(&format!("/{first}")).is_ok_and(|path| path.as_str() == "/.onceward")
 }
 
-/// Parses a template over the route's captures.
+/// Parses a template over the route's captures, where these are known.
 pub(super) fn template(
     what: &str,
     given: &At<Pattern>,
-    captures: &[&str],
+    captures: Option<&[&str]>,
     reader: &mut Reader<'_>,
 ) -> Option<Template> {
     let Pattern(text) = &given.value;
-    match Template::parse(text, captures) {
+    match Template::parse(text, captures?) {
         Ok(template) => Some(template),
         Err(problem) => {
             let what = format!("{} is not {what}: {}", quoted(text), problem.reason);

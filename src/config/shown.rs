@@ -49,6 +49,15 @@ pub fn notes(config: &Config) -> Vec<String> {
                 .to_owned(),
         );
     }
+    let larger = config.routes.iter().find(|route| route.limits.body > config.limits.buffered);
+    if let Some(route) = larger {
+        notes.push(format!(
+            "route {:?}: limits.body is {}, and limits.buffered ({}) has no place for such a body",
+            route.name,
+            size(route.limits.body),
+            size(config.limits.buffered),
+        ));
+    }
     notes
 }
 

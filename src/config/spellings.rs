@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use http::{HeaderName, HeaderValue, Method};
 use serde_json::Value as Json;
 
+use super::names::nearest;
 use super::parts::string_like;
 use super::problem::Kind;
-use super::reader::{Node, Part, Reader, Wrong, nearest, quoted};
+use super::reader::{Node, Part, Reader, Wrong, quoted};
 use crate::protocol::json;
 
 /// A route's path, not parsed yet.
@@ -21,6 +22,9 @@ impl Part for PathText {
 
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         reader.spelled::<Self, _>(node, |text| {
+            if text.chars().any(char::is_control) {
+                return Err(Wrong::spelling("a path has no control characters"));
+            }
             if text.starts_with('/') {
                 return Ok(Self(text.to_owned()));
             }
@@ -30,7 +34,7 @@ impl Part for PathText {
     }
 
     fn schema() -> Json {
-        string_like(r"/[\s\S]*")
+        string_like(r"/[^\u0000-\u001f\u007f-\u009f]*")
     }
 }
 

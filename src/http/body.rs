@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 /// Why a body broke off.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-type Boxed = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>;
+type Boxed = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send + Sync>>;
 
 /// A request's or an answer's content.
 pub enum Body {
@@ -29,7 +29,7 @@ impl Body {
     /// Boxes any body.
     pub fn stream<B>(body: B) -> Self
     where
-        B: http_body::Body<Data = Bytes, Error = BoxError> + Send + 'static,
+        B: http_body::Body<Data = Bytes, Error = BoxError> + Send + Sync + 'static,
     {
         Self::Stream(Box::pin(body))
     }

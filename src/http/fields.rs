@@ -69,7 +69,10 @@ pub fn strip_request(headers: &mut HeaderMap) {
 }
 
 fn not_forwarded(name: &str) -> bool {
-    name.contains('_') || name.starts_with("onceward-") || name.starts_with("x-forwarded-") || name == "forwarded"
+    name.contains('_')
+        || name.starts_with("onceward-")
+        || name.starts_with("x-forwarded-")
+        || name == "forwarded"
 }
 
 /// Fields of an upstream's answer that never reach the agent (F2).

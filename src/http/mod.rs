@@ -3,10 +3,12 @@
 pub mod body;
 pub mod budget;
 pub mod fields;
+pub mod forward;
 pub mod problem;
 pub mod refusal;
 pub mod request;
 pub mod target;
+pub mod timestamp;
 
 pub use body::{Body, BoxError};
 pub use refusal::{Executed, Reason, Refusal};

@@ -28,7 +28,9 @@ impl Subject {
 
 /// Whether Markdown is named in `Accept` and problem details or JSON are not.
 fn wants_markdown(headers: &HeaderMap) -> bool {
-    let Some(accept) = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()) else { return false };
+    let Some(accept) = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
     accept.split(',').any(|part| part.split(';').next().is_some_and(|t| t.trim() == "text/markdown"))
 }
 
@@ -196,7 +198,9 @@ impl Reason {
     pub fn detail(&self, subject: &Subject) -> String {
         let Subject { method, path, .. } = subject;
         match self {
-            Self::BadRequest(what) => format!("{what} Nothing was forwarded; correct the request and send it again."),
+            Self::BadRequest(what) => {
+                format!("{what} Nothing was forwarded; correct the request and send it again.")
+            }
             Self::MissingKey => format!(
                 "{method} {path} is a write and needs an Idempotency-Key header. Send it again with a new unique key, \
                  such as a UUID, and repeat that key only when you retry this same write."
@@ -210,13 +214,17 @@ impl Reason {
                  request again.",
                 quoted(part)
             ),
-            Self::NoRoute => format!("No route is configured for {path}. Check the path for a spelling mistake."),
+            Self::NoRoute => {
+                format!("No route is configured for {path}. Check the path for a spelling mistake.")
+            }
             Self::NotFound(what) => what.clone(),
             Self::MethodNotAllowed(allow) => {
                 format!("{method} is not allowed on {path}. Use one of these methods: {allow}.")
             }
             Self::RequestTimeout(what) => {
-                format!("{what} did not arrive in time, and nothing was forwarded. Send the whole request again.")
+                format!(
+                    "{what} did not arrive in time, and nothing was forwarded. Send the whole request again."
+                )
             }
             Self::StaleVersion { current, wanted_none, .. } => stale(path, current.as_ref(), *wanted_none),
             Self::InFlight => format!(
@@ -271,11 +279,15 @@ impl Reason {
                 "Onceward's store is full, so {method} {path} was not forwarded. Send the same request again after \
                  the time in Retry-After."
             ),
-            Self::ShuttingDown => "Onceward is being stopped, and nothing was done. Send the same request again after \
+            Self::ShuttingDown => {
+                "Onceward is being stopped, and nothing was done. Send the same request again after \
                                    the time in Retry-After."
-                .to_owned(),
+                    .to_owned()
+            }
             Self::TooBusy(what) => {
-                format!("{what}, and nothing was done. Send the same request again after the time in Retry-After.")
+                format!(
+                    "{what}, and nothing was done. Send the same request again after the time in Retry-After."
+                )
             }
             Self::ResultNotStored { upstream_status } => format!(
                 "{method} {path} was executed and the upstream answered {upstream_status}, but the result could not \
@@ -302,7 +314,9 @@ fn stale(path: &str, current: Option<&EntityTag>, wanted_none: bool) -> String {
              longer exists. Read {path} again before you decide what to write."
         ),
         (None, true) => {
-            format!("{path} already exists. Read {path}, and send your change with the ETag that you get in If-Match.")
+            format!(
+                "{path} already exists. Read {path}, and send your change with the ETag that you get in If-Match."
+            )
         }
     }
 }
@@ -362,7 +376,9 @@ fn shown_tag(tag: Option<&EntityTag>) -> String {
 
 fn upstream_failed(what: &str, write: Option<&Unknown>, method: &str, path: &str) -> String {
     match write {
-        None => format!("The API behind {path} {what}. Send the same request again after the time in Retry-After."),
+        None => format!(
+            "The API behind {path} {what}. Send the same request again after the time in Retry-After."
+        ),
         Some(Unknown::Held) => format!(
             "The API behind {path} {what}, so {method} may or may not have been executed. Do not send it under a new \
              key; ask an operator to resolve it."

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use http::{HeaderMap, HeaderValue, Method, Version};
 
@@ -20,6 +21,8 @@ pub struct Request {
     pub host: HeaderValue,
     pub headers: HeaderMap,
     pub body: Body,
+    /// Takes the connection over, where the request asks for another protocol.
+    pub upgrade: Option<hyper::upgrade::OnUpgrade>,
     pub peer: Arc<Peer>,
 }
 
@@ -32,6 +35,8 @@ pub struct Peer {
     pub forwarded_for: String,
     /// Resolves when the agent was seen to leave: a reset, not a half-close (Q2).
     pub gone: Box<dyn Gone>,
+    /// Set when the connection changes to another protocol, so that its bytes are no longer read as requests.
+    pub upgraded: Arc<AtomicBool>,
 }
 
 /// Sees an agent leave.

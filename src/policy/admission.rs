@@ -25,9 +25,12 @@ pub fn request(
     peer: &Arc<Peer>,
     limits: &Limits,
 ) -> Result<Request, Reason> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     if parts.headers.len() > limits.headers {
-        return Err(Reason::HeadersTooLarge(format!("The request has more than {} header fields.", limits.headers)));
+        return Err(Reason::HeadersTooLarge(format!(
+            "The request has more than {} header fields.",
+            limits.headers
+        )));
     }
     let host = host(&parts.uri, &parts.headers, parts.version)?;
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
@@ -50,6 +53,7 @@ pub fn request(
         host,
         headers: parts.headers,
         body,
+        upgrade: parts.extensions.remove(),
         peer: Arc::clone(peer),
     })
 }

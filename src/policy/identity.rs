@@ -15,7 +15,9 @@ pub fn principal(headers: &HeaderMap, names: &[HeaderName]) -> Result<Principal,
         let mut lines = headers.get_all(name).iter();
         let Some(line) = lines.next() else { continue };
         if lines.next().is_some() {
-            return Err(Reason::BadRequest(format!("The {name} header stands more than once in the request.")));
+            return Err(Reason::BadRequest(format!(
+                "The {name} header stands more than once in the request."
+            )));
         }
         let mut hash = Sha256::new();
         // The name too: a value in one header is not the same value in another.
@@ -24,5 +26,5 @@ pub fn principal(headers: &HeaderMap, names: &[HeaderName]) -> Result<Principal,
         hash.update(line.as_bytes());
         return Ok(Principal(hash.finalize().into()));
     }
-    Ok(Principal(*b"anonymous.......................")) 
+    Ok(Principal(*b"anonymous......................."))
 }

@@ -2,8 +2,8 @@
 
 pub mod admission;
 pub mod detach;
-pub mod identity;
 pub mod idempotency;
+pub mod identity;
 pub mod publish;
 pub mod turn;
 pub mod version;

@@ -34,7 +34,8 @@ pub struct Turns {
     fences: AtomicU64,
     /// Stopped when a shutdown's grace is over (O5).
     closing: CancellationToken,
-    tasks: TaskTracker,
+    /// Rests that run; a shutdown does not wait for them.
+    resting: TaskTracker,
 }
 
 /// The right to have the one write in flight on a resource. Dropped, it goes to the next.
@@ -66,9 +67,9 @@ pub struct Busy {
 
 impl Turns {
     /// No turns yet. `fence`: the first number, microseconds since the Unix epoch on a volatile store (L4).
-    pub fn new(fence: u64, closing: CancellationToken, tasks: TaskTracker) -> Arc<Self> {
+    pub fn new(fence: u64, closing: CancellationToken) -> Arc<Self> {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Arc::new(Self { shards, fences: AtomicU64::new(fence), closing, tasks })
+        Arc::new(Self { shards, fences: AtomicU64::new(fence), closing, resting: TaskTracker::new() })
     }
 
     fn with<T>(&self, id: ResourceId, act: impl FnOnce(&mut Lines) -> T) -> Option<T> {
@@ -151,7 +152,7 @@ impl Turns {
             }
         });
         let turns = Arc::clone(self);
-        self.tasks.spawn(async move {
+        self.resting.spawn(async move {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => turns.advance(resource),
                 () = turns.closing.cancelled() => {}
@@ -160,13 +161,15 @@ impl Turns {
     }
 
     fn advance(self: &Arc<Self>, resource: ResourceId) {
-        let next = self.with(resource, |lines| lines.get_mut(&resource)?.line.advance(Instant::now())).flatten();
+        let next =
+            self.with(resource, |lines| lines.get_mut(&resource)?.line.advance(Instant::now())).flatten();
         self.grant(resource, next);
     }
 
     /// An operator ended the rest (Q5).
     pub fn end_rest(self: &Arc<Self>, resource: ResourceId) {
-        let next = self.with(resource, |lines| lines.get_mut(&resource)?.line.end_rest(Instant::now())).flatten();
+        let next =
+            self.with(resource, |lines| lines.get_mut(&resource)?.line.end_rest(Instant::now())).flatten();
         self.grant(resource, next);
     }
 
@@ -178,7 +181,8 @@ impl Turns {
 
     /// Whether the write with this fence is still the last one to its resource (K12).
     pub fn is_last(&self, resource: ResourceId, fence: u64) -> bool {
-        self.with(resource, |lines| lines.get(&resource).is_some_and(|r| r.line.is_last(fence))).unwrap_or(false)
+        self.with(resource, |lines| lines.get(&resource).is_some_and(|r| r.line.is_last(fence)))
+            .unwrap_or(false)
     }
 
     /// Waits while a write is in flight, for reads that ask for it (`queue.reads = "wait"`, Q1).
@@ -206,7 +210,9 @@ impl Turns {
                 waiting: resource.line.waiting(),
                 rest: resource.line.rest_until(now).map(|until| until - now),
             });
-            found.extend(busy.filter(|b| b.in_flight || b.waiting > 0 || b.rest.is_some()).take(most - found.len()));
+            found.extend(
+                busy.filter(|b| b.in_flight || b.waiting > 0 || b.rest.is_some()).take(most - found.len()),
+            );
         }
         found
     }
@@ -226,7 +232,8 @@ impl Turns {
 }
 
 fn wall_clock() -> Millis {
-    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since =
+        std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 

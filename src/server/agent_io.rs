@@ -21,7 +21,7 @@ pub(super) struct Shared {
     /// Why the head that was just passed on is a stand-in: the refusal its request gets.
     pub(super) refused: Mutex<Option<Reason>>,
     /// The connection changes to another protocol with the next answer.
-    pub(super) upgraded: AtomicBool,
+    pub(super) upgraded: Arc<AtomicBool>,
 }
 
 /// Limits of one connection (F4).
@@ -40,9 +40,14 @@ const FIRST_READ: usize = 4096;
 
 enum State {
     /// Before a head is whole; how far its end was looked for.
-    Head { looked: usize },
+    Head {
+        looked: usize,
+    },
     /// A checked head, or a stand-in, on its way: bytes left, and what comes behind.
-    Passing { left: usize, then: After },
+    Passing {
+        left: usize,
+        then: After,
+    },
     Length(u64),
     Chunked(Chunks),
     /// HTTP/2, or another protocol after an upgrade.
@@ -270,7 +275,8 @@ impl AgentIo {
         match chunks.advance(self.held().get(..room).unwrap_or_default()) {
             Ok(content) => {
                 self.pass(out, content);
-                self.state = if chunks == Chunks::Done { State::Head { looked: 0 } } else { State::Chunked(chunks) };
+                self.state =
+                    if chunks == Chunks::Done { State::Head { looked: 0 } } else { State::Chunked(chunks) };
             }
             Err(framing::BadChunk) => {
                 // Something that the library refuses in every place where a chunk can go wrong.

@@ -204,7 +204,10 @@ mod tests {
         headers.append("x-a", HeaderValue::from_static("2"));
         let bytes = Answer::encode(StatusCode::CREATED, &headers, b"\0body");
         let answer = Answer::decode(bytes.clone()).unwrap();
-        assert_eq!((answer.status, &answer.headers, &answer.body[..]), (StatusCode::CREATED, &headers, &b"\0body"[..]));
+        assert_eq!(
+            (answer.status, &answer.headers, &answer.body[..]),
+            (StatusCode::CREATED, &headers, &b"\0body"[..])
+        );
         for cut in 0..bytes.len() - 5 {
             assert!(Answer::decode(bytes.slice(..cut)).is_none(), "cut at {cut}");
         }
@@ -214,7 +217,8 @@ mod tests {
     #[test]
     fn answers_come_back_from_open_and_sealed_segments_until_let_go() {
         let answers = Answers::new(1 << 20);
-        let encoded = |n: usize| Answer::encode(StatusCode::OK, &HeaderMap::new(), format!("{n:0300}").as_bytes());
+        let encoded =
+            |n: usize| Answer::encode(StatusCode::OK, &HeaderMap::new(), format!("{n:0300}").as_bytes());
         let places: Vec<_> = (0..100).map(|n| answers.put(&encoded(n), LIFE).unwrap()).collect();
         for (n, place) in places.iter().enumerate() {
             assert_eq!(answers.get(*place).unwrap().body, format!("{n:0300}"));

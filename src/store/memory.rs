@@ -208,7 +208,8 @@ impl Store for Memory {
         for shard in &self.shards {
             let shard = shard.lock();
             let fitting = shard.iter().filter(|(_, stored)| {
-                !stored.record.is_expired(now) && phase.is_none_or(|phase| stored.record.state.phase() == phase)
+                !stored.record.is_expired(now)
+                    && phase.is_none_or(|phase| stored.record.state.phase() == phase)
             });
             found.extend(fitting.take(most - found.len()).map(|(id, stored)| (*id, stored.record.clone())));
             if found.len() >= most {

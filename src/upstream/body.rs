@@ -13,7 +13,7 @@ use super::pool::Checkout;
 use crate::http::BoxError;
 
 /// The content of an answer. Read to its end, its connection goes back to the pool; dropped before, it is closed (F6).
-pub struct AnswerBody {
+pub(super) struct AnswerBody {
     incoming: Incoming,
     checkout: Option<Checkout>,
     idle: Duration,
@@ -46,7 +46,8 @@ impl AnswerBody {
 
     fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let idle = self.idle;
-        let overdue = self.overdue.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + idle)));
+        let overdue =
+            self.overdue.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + idle)));
         overdue.as_mut().poll(cx)
     }
 }

@@ -1,6 +1,7 @@
 //! One call: a request goes out once, and an answer, or one of three failures, comes back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
@@ -9,7 +10,7 @@ use http_body_util::BodyExt;
 use super::body::AnswerBody;
 use super::connection::Connection;
 use super::pool::{Checkout, Client};
-use crate::http::{Body, Response, fields};
+use crate::http::{Body, BoxError, Response, fields};
 
 /// Whether a call may have an effect: decides which connection it may use (K14).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,10 @@ pub enum Failure {
     /// After the first byte may have gone out.
     BrokeOff(String),
     TimedOut,
+    /// The agent's own body broke off while it was passed on.
+    AgentBroke,
+    /// Onceward was stopped while it waited.
+    ShutDown,
 }
 
 impl Client {
@@ -48,6 +53,7 @@ impl Client {
         let Call { kind, method, target, headers, body } = call;
         let uri: Uri = target.parse().map_err(|_| Failure::NotSent("the target is not a URI".to_owned()))?;
         let is_head = method == Method::HEAD;
+        let (body, agent_broke) = watched(body);
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = uri;
@@ -58,6 +64,7 @@ impl Client {
             let mut checkout = self.check_out(kind).await.map_err(|error| Failure::NotSent(error.0))?;
             match self.send(&mut checkout, request).await {
                 Ok(answer) => return Ok(self.answer(answer, checkout, is_head)),
+                Err(_) if agent_broke.load(Ordering::Acquire) => return Err(Failure::AgentBroke),
                 Err((failure, None)) => return Err(failure),
                 Err((failure, Some(_))) if replaced => return Err(failure),
                 Err((_, Some(unsent))) => request = *unsent,
@@ -125,6 +132,18 @@ impl Client {
         let body = AnswerBody::new(incoming, checkout, self.limits.upstream_idle);
         Response::from_parts(head, Body::Stream(Box::pin(body)))
     }
+}
+
+/// Lets an agent's streamed body tell that it was the one that broke off.
+fn watched(body: Body) -> (Body, Arc<AtomicBool>) {
+    let broke = Arc::new(AtomicBool::new(false));
+    let Body::Incoming(incoming) = body else { return (body, broke) };
+    let seen = Arc::clone(&broke);
+    let incoming = incoming.map_err(move |error| {
+        seen.store(true, Ordering::Release);
+        BoxError::from(error)
+    });
+    (Body::stream(incoming), broke)
 }
 
 /// What broke, in words.

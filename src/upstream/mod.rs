@@ -6,6 +6,7 @@ mod connection;
 mod pool;
 mod wire;
 
-pub use body::AnswerBody;
+pub(crate) use body::Idle;
+pub(crate) use call::collect;
 pub use call::{Call, Failure, Kind};
 pub use pool::Client;

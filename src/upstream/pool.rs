@@ -41,6 +41,11 @@ impl Client {
         Arc::new(Self { authority, limits, idle: Mutex::new(Vec::new()), permits })
     }
 
+    /// Whether this is the client for an upstream under these limits.
+    pub fn fits(&self, authority: &Authority, limits: &RouteLimits) -> bool {
+        self.authority == *authority && self.limits == *limits
+    }
+
     /// An idle connection that may carry a request of this kind, else a new one.
     pub(super) async fn check_out(self: &Arc<Self>, kind: Kind) -> Result<Checkout, Unconnected> {
         let permit = self.permit().await?;

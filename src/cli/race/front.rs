@@ -3,17 +3,20 @@
 use std::net::SocketAddr;
 
 use crate::config::{self, Config};
+use crate::server::Running;
 
 /// A running proxy on a free port of this machine.
 pub(crate) struct Front {
+    running: Running,
     address: SocketAddr,
 }
 
 impl Front {
     /// Starts it with `routes`, which is TOML.
     pub(crate) async fn start(routes: &str) -> Result<Self, String> {
-        checked(routes)?;
-        Err("there is no proxy yet".to_owned())
+        let running = Running::start(checked(routes)?).await.map_err(|why| format!("no proxy: {why}"))?;
+        let address = running.addresses().first().copied().ok_or("the proxy listens nowhere")?;
+        Ok(Self { running, address })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -21,7 +24,9 @@ impl Front {
     }
 
     /// Ends when every write it forwarded has ended.
-    pub(crate) async fn stop(self) {}
+    pub(crate) async fn stop(self) {
+        self.running.shutdown().await;
+    }
 }
 
 /// Nothing of the environment goes in, and nothing but the one port is open.

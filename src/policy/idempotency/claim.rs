@@ -39,7 +39,13 @@ impl Claim {
         Self { keys: Arc::clone(keys), id, owner, phase: Phase::Claimed, ttl, mark: None, prior: None }
     }
 
-    pub(super) fn taken_over(keys: &Arc<Keys>, id: RecordId, owner: Owner, ttl: Millis, prior: State) -> Self {
+    pub(super) fn taken_over(
+        keys: &Arc<Keys>,
+        id: RecordId,
+        owner: Owner,
+        ttl: Millis,
+        prior: State,
+    ) -> Self {
         let mut claim = Self::new(keys, id, owner, ttl);
         // What was unknown counts as forwarded for everybody else, until it is put back or runs again.
         claim.phase = Phase::Forwarded;
@@ -121,24 +127,31 @@ impl Claim {
     async fn hand_on(&self) -> Result<Phase, StoreError> {
         let (id, ttl) = (self.id, self.ttl);
         let mut holder = (self.owner, self.phase);
-        while let Some(waiter) = self.keys.waiting.next(id) {
+        while let Some((waiting, wake)) = self.keys.waiting.next(id) {
             let owner = self.keys.next_owner();
-            let record = Record { owner, started_at: now(), ..waiter.record };
-            let change =
-                Change { id, owner: holder.0, phase: holder.1, set: Set::Replace(record), answer: None, version: None };
+            let record = Record { owner, started_at: now(), ..waiting };
+            let change = Change {
+                id,
+                owner: holder.0,
+                phase: holder.1,
+                set: Set::Replace(record),
+                answer: None,
+                version: None,
+            };
             if !self.keys.store.commit(change, now()).await? {
                 return Ok(Phase::Done);
             }
             holder = (owner, Phase::Claimed);
             let granted = Wake::Granted(Box::new(Self::new(&self.keys, id, owner, ttl)));
-            match waiter.wake.send(granted) {
+            match wake.send(granted) {
                 Ok(()) => return Ok(Phase::Done),
                 // It left just now: the claim comes back, and goes to the next.
                 Err(Wake::Granted(mut back)) => back.phase = Phase::Done,
                 Err(Wake::Look) => {}
             }
         }
-        let change = Change { id, owner: holder.0, phase: holder.1, set: Set::Remove, answer: None, version: None };
+        let change =
+            Change { id, owner: holder.0, phase: holder.1, set: Set::Remove, answer: None, version: None };
         self.keys.store.commit(change, now()).await?;
         // Who came between the last look and the removal looks for itself.
         self.keys.waiting.wake_all(id);
@@ -182,12 +195,8 @@ impl Drop for Claim {
         if matches!(self.phase, Phase::Done | Phase::Unknown) {
             return;
         }
-        let left = Self {
-            keys: Arc::clone(&self.keys),
-            mark: self.mark.take(),
-            prior: self.prior.take(),
-            ..*self
-        };
+        let left =
+            Self { keys: Arc::clone(&self.keys), mark: self.mark.take(), prior: self.prior.take(), ..*self };
         self.phase = Phase::Done;
         let keys = Arc::clone(&left.keys);
         // Outside of a runtime nobody is left who could be told.

@@ -93,7 +93,12 @@ impl Keys {
         }
     }
 
-    async fn meet(self: &Arc<Self>, ask: &Ask<'_>, standing: Record, yours: Box<Record>) -> Result<Met, Refusal> {
+    async fn meet(
+        self: &Arc<Self>,
+        ask: &Ask<'_>,
+        standing: Record,
+        yours: Box<Record>,
+    ) -> Result<Met, Refusal> {
         let about = |reason: Reason| Refusal::from(reason).about(ask.id.to_text());
         match standing.verdict(&ask.fingerprint, now()) {
             Verdict::First => Ok(Met::Again),
@@ -111,7 +116,12 @@ impl Keys {
     }
 
     /// The kept answer of a `Done` record (K7); K10 where it was let go.
-    pub(super) async fn replay(&self, id: RecordId, state: &State, expires_at: Millis) -> Result<Response, Reason> {
+    pub(super) async fn replay(
+        &self,
+        id: RecordId,
+        state: &State,
+        expires_at: Millis,
+    ) -> Result<Response, Reason> {
         match self.store.answer(id).await {
             Ok(Some(answer)) => Ok(replay(answer, expires_at)),
             Ok(None) => {
@@ -148,7 +158,9 @@ impl Keys {
     /// Waits for the end of the first run. `Some`: its place is this one's now.
     async fn wait(&self, ask: &Ask<'_>, yours: Record) -> Result<Option<Claim>, Refusal> {
         let in_flight = || Refusal::from(Reason::InFlight).about(ask.id.to_text());
-        let Some(until) = ask.wait_until.filter(|until| *until > Instant::now()) else { return Err(in_flight()) };
+        let Some(until) = ask.wait_until.filter(|until| *until > Instant::now()) else {
+            return Err(in_flight());
+        };
         let woken = self.waiting.join(ask.id, yours);
         // It may have ended between the look and the place in the line.
         let ended = match self.store.read(ask.id, now()).await.map_err(refused)? {
@@ -178,7 +190,9 @@ fn rerun(ask: &Ask<'_>, mark: Option<&Mark>) -> Option<Rerun> {
         // Nothing is decided before the rest is over: the first request may still live in the upstream.
         OnUnknown::Version if ask.rests => None,
         OnUnknown::Version => match (ask.version_ends_unknown?, mark?) {
-            (true, mark) if mark.compared.is_some() && mark.fence != 0 => Some(Rerun::IfUnchanged(mark.clone())),
+            (true, mark) if mark.compared.is_some() && mark.fence != 0 => {
+                Some(Rerun::IfUnchanged(mark.clone()))
+            }
             (false, mark) if mark.forwarded_precondition => Some(Rerun::UpstreamCompares),
             _ => None,
         },
@@ -194,4 +208,46 @@ fn reason(error: StoreError) -> Reason {
 
 fn refused(error: StoreError) -> Refusal {
     reason(error).into()
+}
+
+impl Keys {
+    /// A record, after waiting for its end until `until` (K17).
+    ///
+    /// # Errors
+    /// Where the store cannot be asked.
+    pub async fn watch(&self, id: RecordId, until: Instant) -> Result<Option<Record>, StoreError> {
+        loop {
+            let ended = self.waiting.watch(id);
+            let record = self.store.read(id, now()).await?;
+            let runs =
+                record.as_ref().is_some_and(|r| matches!(r.state, State::Claimed | State::Forwarded { .. }));
+            if !runs || Instant::now() >= until {
+                drop(ended);
+                self.waiting.tidy(id);
+                return Ok(record);
+            }
+            // Whether it was woken or the time is over, it looks again.
+            drop(tokio::time::timeout_at(until, ended).await);
+        }
+    }
+
+    /// The recorded answer of an operation (K17).
+    ///
+    /// # Errors
+    /// What a retry would be told while there is none.
+    pub async fn recorded(&self, id: RecordId, record: &Record) -> Result<Response, Refusal> {
+        let about = |reason: Reason| Refusal::from(reason).about(id.to_text());
+        match record.verdict(&record.fingerprint, now()) {
+            Verdict::First | Verdict::Reused | Verdict::Running => Err(about(Reason::InFlight)),
+            Verdict::NotKept { status } => Err(about(Reason::ResponseNotKept { upstream_status: status })),
+            Verdict::Unknown => {
+                let State::Unknown { mark, .. } = &record.state else { return Err(about(Reason::InFlight)) };
+                Err(about(Reason::OutcomeUnknown(unknown(OnUnknown::Version, mark.as_deref()))))
+            }
+            Verdict::Replay => {
+                let expires_at = record.state.expires_at().unwrap_or_default();
+                self.replay(id, &record.state, expires_at).await.map_err(about)
+            }
+        }
+    }
 }

@@ -16,9 +16,9 @@ pub(super) enum Wake {
     Granted(Box<Claim>),
 }
 
-/// A request that waits, with the record that would be its own.
+/// A request that waits, with the record that would be its own; without one it only watches.
 pub(super) struct Waiter {
-    pub(super) record: Record,
+    pub(super) record: Option<Record>,
     pub(super) wake: oneshot::Sender<Wake>,
 }
 
@@ -29,7 +29,17 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
+    /// A place in the line for the key itself.
     pub(super) fn join(&self, id: RecordId, record: Record) -> oneshot::Receiver<Wake> {
+        self.add(id, Some(record))
+    }
+
+    /// A look at the end, without a place in the line.
+    pub(super) fn watch(&self, id: RecordId) -> oneshot::Receiver<Wake> {
+        self.add(id, None)
+    }
+
+    fn add(&self, id: RecordId, record: Option<Record>) -> oneshot::Receiver<Wake> {
         let (wake, woken) = oneshot::channel();
         let mut lines = self.lines.lock();
         let line = lines.entry(id).or_default();
@@ -38,14 +48,20 @@ impl Waiting {
         woken
     }
 
-    /// The one that has waited longest and still does.
-    pub(super) fn next(&self, id: RecordId) -> Option<Waiter> {
+    /// The one that has waited longest for the key and still does.
+    pub(super) fn next(&self, id: RecordId) -> Option<(Record, oneshot::Sender<Wake>)> {
         let mut lines = self.lines.lock();
         let line = lines.get_mut(&id)?;
-        let mut next = line.pop_front();
-        while next.as_ref().is_some_and(|waiter| waiter.wake.is_closed()) {
-            next = line.pop_front();
-        }
+        let mut next = None;
+        line.retain_mut(|waiter| {
+            if next.is_none() && !waiter.wake.is_closed() && waiter.record.is_some() {
+                let (placeholder, _closed) = oneshot::channel();
+                let wake = std::mem::replace(&mut waiter.wake, placeholder);
+                next = waiter.record.take().map(|record| (record, wake));
+                return false;
+            }
+            !waiter.wake.is_closed()
+        });
         if line.is_empty() {
             lines.remove(&id);
         }

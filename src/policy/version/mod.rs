@@ -17,7 +17,7 @@ use crate::http::{Reason, fields};
 use crate::protocol::entity_tag::{PreconditionProblem, Preconditions};
 
 pub use compare::{Compared, Stop, compare};
-pub use probe::{Current, Probe, refresh};
+pub use probe::{Current, Probe, identity_encoding, refresh};
 pub use read::{Reading, prepare, with_version};
 
 /// The precondition of a write (V3, V4). Empty on a route without versions.
@@ -67,7 +67,12 @@ pub fn strip_preconditions(headers: &mut HeaderMap, source: &Source) {
 }
 
 /// Whether the answer to a write may name the version that comes after it (V7).
-pub fn names_next_version(method: &Method, status: StatusCode, headers: &HeaderMap, resource_by_hand: bool) -> bool {
+pub fn names_next_version(
+    method: &Method,
+    status: StatusCode,
+    headers: &HeaderMap,
+    resource_by_hand: bool,
+) -> bool {
     if !status.is_success() {
         return false;
     }

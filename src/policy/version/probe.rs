@@ -44,8 +44,12 @@ fn is_of_the_write(name: &HeaderName) -> bool {
 
 impl Probe<'_> {
     fn call(&self, method: Method) -> Call {
-        let mut headers: HeaderMap =
-            self.headers.iter().filter(|(n, _)| !is_of_the_write(n)).map(|(n, v)| (n.clone(), v.clone())).collect();
+        let mut headers: HeaderMap = self
+            .headers
+            .iter()
+            .filter(|(n, _)| !is_of_the_write(n))
+            .map(|(n, v)| (n.clone(), v.clone()))
+            .collect();
         if let Some(accept) = &self.version.accept {
             headers.insert(header::ACCEPT, accept.clone());
         }
@@ -59,6 +63,7 @@ impl Probe<'_> {
             Failure::NotSent(why) => Reason::UpstreamUnreachable(why),
             Failure::BrokeOff(why) => Reason::VersionUnavailable(why),
             Failure::TimedOut => Reason::VersionUnavailable("it did not answer in time".to_owned()),
+            Failure::AgentBroke | Failure::ShutDown => Reason::ShuttingDown,
         })
     }
 
@@ -93,8 +98,11 @@ impl Probe<'_> {
     }
 
     async fn by_etag(&self) -> Result<Current, Reason> {
-        let answer =
-            if self.version.include_current { self.send(Method::GET).await? } else { self.head_or_get().await? };
+        let answer = if self.version.include_current {
+            self.send(Method::GET).await?
+        } else {
+            self.head_or_get().await?
+        };
         let answer = match outcome(answer)? {
             Ok(answer) => answer,
             Err(other) => return Ok(other),

@@ -33,7 +33,10 @@ pub fn prepare(
 ) -> (Method, Reading) {
     let reading = Reading {
         is_head: *method == Method::HEAD,
-        if_none_match: fields::lines(headers, &header::IF_NONE_MATCH).into_iter().map(<[u8]>::to_vec).collect(),
+        if_none_match: fields::lines(headers, &header::IF_NONE_MATCH)
+            .into_iter()
+            .map(<[u8]>::to_vec)
+            .collect(),
         minted,
         any_method,
     };
@@ -59,7 +62,11 @@ pub fn prepare(
 ///
 /// # Errors
 /// Where the content broke off before its version was known.
-pub async fn with_version(answer: Response, reading: Reading, version: &Version) -> Result<Response, BoxError> {
+pub async fn with_version(
+    answer: Response,
+    reading: Reading,
+    version: &Version,
+) -> Result<Response, BoxError> {
     match &version.source {
         Source::None | Source::Upstream => Ok(answer),
         Source::Etag => Ok(by_etag(answer, &reading)),
@@ -82,7 +89,8 @@ fn by_etag(mut answer: Response, reading: &Reading) -> Response {
 
 fn by_mint(mut answer: Response, reading: &Reading) -> Response {
     answer.headers_mut().remove(header::ETAG);
-    let has_version = if reading.any_method { answer.status().is_success() } else { answer.status() == StatusCode::OK };
+    let has_version =
+        if reading.any_method { answer.status().is_success() } else { answer.status() == StatusCode::OK };
     match &reading.minted {
         Some(tag) if has_version => finish(answer, tag, reading),
         Some(_) | None => answer,
@@ -133,7 +141,9 @@ fn finish(mut answer: Response, tag: &EntityTag, reading: &Reading) -> Response 
         return answer;
     }
     *answer.status_mut() = StatusCode::NOT_MODIFIED;
-    for name in [header::CONTENT_LENGTH, header::CONTENT_TYPE, header::CONTENT_ENCODING, header::LAST_MODIFIED] {
+    for name in
+        [header::CONTENT_LENGTH, header::CONTENT_TYPE, header::CONTENT_ENCODING, header::LAST_MODIFIED]
+    {
         answer.headers_mut().remove(name);
     }
     answer.map(|_| Body::Empty)
