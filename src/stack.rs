@@ -4,6 +4,7 @@
 //! turn, no turn without a claim), so the order of R7 is held by the types, can be read from top to bottom, and costs
 //! no allocation per stage.
 
+mod ending;
 mod journey;
 mod observed;
 mod reads;

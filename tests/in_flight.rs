@@ -31,7 +31,7 @@ async fn a_retry_waits_where_it_says_so() {
         let (agent, gate) = (Agent::new(&proxy), Gate::closed());
         upstream.next(Reply::new(201).body("made").held(&gate));
         let call = agent.post("/x").key("k");
-        let call = if waits { call.wait(15) } else { call };
+        let call = if waits { call.wait(5) } else { call };
         let first = agent.post("/x").key("k").spawn();
         upstream.received(1).await;
         let retries: Vec<_> = (0..3).map(|_| call.clone().spawn()).collect();
@@ -43,7 +43,7 @@ async fn a_retry_waits_where_it_says_so() {
             let retry = retry.await.unwrap();
             retry.replays(first.is(201));
             if waits {
-                assert!(retry.needs("preference-applied").contains("wait=15"), "{retry}");
+                assert!(retry.needs("preference-applied").contains("wait=5"), "{retry}");
             }
         }
         assert_eq!(upstream.with_method("POST").len(), 1);

@@ -25,6 +25,7 @@ mod minted;
 mod operation;
 mod operations;
 mod preconditions;
+mod real_apis;
 mod refusals;
 mod routes;
 mod tidy;

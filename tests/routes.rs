@@ -33,7 +33,7 @@ async fn the_most_specific_route_wins_and_nothing_unmatched_is_forwarded() {
         ("/files/x/../special", "special"),
         ("/files//special/", "special"),
         ("/files/7", "id"),
-        ("/files/7/parts/8", "part 8 of 7"),
+        ("/files/7/parts/8", "part%208%20of%207"),
         ("/files/7/parts", "rest"),
         ("/files/a/b/c", "rest"),
         ("/files", "rest"),
@@ -172,7 +172,7 @@ async fn what_is_only_observed_is_forwarded_as_it_came() {
         (agent.put("/x").key("k").if_match("\"v\"").json(&json!({"n": 2})), "key-reused"),
     ];
     for (call, code) in cases {
-        assert_eq!(call.await.is(200).needs("onceward-observe"), code);
+        assert_eq!(call.await.is(200).needs("onceward-observed"), code);
     }
     let seen = upstream.requests();
     assert_eq!(

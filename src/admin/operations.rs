@@ -13,10 +13,10 @@ use serde_json::{Map, Value, json};
 use super::problem;
 use crate::agent_api::shown;
 use crate::http::fields;
-use crate::policy::idempotency::{millis, now};
+use crate::http::timestamp::{millis, now};
 use crate::protocol::record::{Phase, Record, RecordId, ResourceId, State as RecordState};
 use crate::stack::Gate;
-use crate::store::{Answer, Change, Move, Set};
+use crate::store::{Answer, Change, Encoded, Move, Set};
 
 /// Most rows of one listing.
 const MOST: usize = 1000;
@@ -179,7 +179,7 @@ async fn apply(
 }
 
 /// The answer that is replayed from now on; 204 without one.
-fn answer(resolved: Option<&Resolved>) -> Result<(StatusCode, Bytes), Response> {
+fn answer(resolved: Option<&Resolved>) -> Result<(StatusCode, Encoded), Response> {
     let bad = |what: &str| problem(StatusCode::BAD_REQUEST, what);
     let Some(resolved) = resolved else {
         let status = StatusCode::NO_CONTENT;

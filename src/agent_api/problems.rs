@@ -48,6 +48,10 @@ pub fn examples() -> Vec<Reason> {
         Reason::ShuttingDown,
         Reason::TooBusy("Too many connections are open"),
         Reason::ResultNotStored { upstream_status: 200 },
+        Reason::Leased { seconds: 12 },
+        Reason::LeaseLost,
+        Reason::ClaimLost,
+        Reason::Gone,
     ]
 }
 

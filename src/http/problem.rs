@@ -26,12 +26,23 @@ impl Subject {
     }
 }
 
-/// Whether Markdown is named in `Accept` and problem details or JSON are not.
+/// Whether `Accept` names Markdown, and JSON not with the same or a higher weight (RFC 9110 §12.5.1).
 fn wants_markdown(headers: &HeaderMap) -> bool {
-    let Some(accept) = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()) else {
-        return false;
-    };
-    accept.split(',').any(|part| part.split(';').next().is_some_and(|t| t.trim() == "text/markdown"))
+    let (mut markdown, mut json) = (0.0_f32, 0.0_f32);
+    for part in
+        headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','))
+    {
+        let mut pieces = part.split(';').map(str::trim);
+        let media_type = pieces.next().unwrap_or_default().to_ascii_lowercase();
+        let weight =
+            pieces.find_map(|piece| piece.strip_prefix("q=")).map_or(1.0, |q| q.parse().unwrap_or(0.0));
+        match media_type.as_str() {
+            "text/markdown" => markdown = markdown.max(weight),
+            "application/problem+json" | "application/json" => json = json.max(weight),
+            _ => {}
+        }
+    }
+    markdown > json
 }
 
 /// A value from outside as it may stand in a sentence: no control characters, and so short that the sentence stays
@@ -191,6 +202,10 @@ impl Reason {
             Self::ShuttingDown => "Onceward is shutting down",
             Self::TooBusy(_) => "Onceward is at its limit",
             Self::ResultNotStored { .. } => "The write was executed, its result could not be stored",
+            Self::Leased { .. } => "Another agent holds this resource",
+            Self::LeaseLost => "The lease has ended",
+            Self::ClaimLost => "The claim on the task has ended",
+            Self::Gone => "The event to resume from is no longer held",
         }
     }
 
@@ -288,6 +303,24 @@ impl Reason {
                 format!(
                     "{what}, and nothing was done. Send the same request again after the time in Retry-After."
                 )
+            }
+            Self::Leased { seconds } => format!(
+                "Another agent holds {path} for up to {seconds} seconds more, and nothing was done. Send the same \
+                 request with the same Idempotency-Key after the time in Retry-After."
+            ),
+            Self::LeaseLost => format!(
+                "Your lease on {path} has ended, and nothing was done. Acquire a new lease, read {path} again, and \
+                 then send your change with the new lease."
+            ),
+            Self::ClaimLost => {
+                "Your claim on this task has ended, and another agent may have it now. Do not finish \
+                                it; claim the next task."
+                    .to_owned()
+            }
+            Self::Gone => {
+                "The event that you want to resume from is no longer held. Read the resources that you \
+                           follow again, then follow the events from now on."
+                    .to_owned()
             }
             Self::ResultNotStored { upstream_status } => format!(
                 "{method} {path} was executed and the upstream answered {upstream_status}, but the result could not \

@@ -163,6 +163,16 @@ pub enum Reason {
     ResultNotStored {
         upstream_status: u16,
     },
+    /// L1, L2: another agent holds it for so many seconds more.
+    Leased {
+        seconds: u64,
+    },
+    /// L2: this agent's lease has ended.
+    LeaseLost,
+    /// J3: the claim on a task has ended.
+    ClaimLost,
+    /// E1: the event to resume from is no longer held.
+    Gone,
 }
 
 impl Reason {
@@ -199,6 +209,10 @@ impl Reason {
             Self::ShuttingDown => "shutting-down",
             Self::TooBusy(_) => "too-many-connections",
             Self::ResultNotStored { .. } => "result-not-stored",
+            Self::Leased { .. } => "leased",
+            Self::LeaseLost => "lease-lost",
+            Self::ClaimLost => "claim-lost",
+            Self::Gone => "gone",
         }
     }
 
@@ -214,7 +228,13 @@ impl Reason {
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout(_) => StatusCode::REQUEST_TIMEOUT,
             Self::StaleVersion { status, .. } => *status,
-            Self::InFlight | Self::OutcomeUnknown(_) | Self::ResponseNotKept { .. } => StatusCode::CONFLICT,
+            Self::InFlight
+            | Self::OutcomeUnknown(_)
+            | Self::ResponseNotKept { .. }
+            | Self::LeaseLost
+            | Self::ClaimLost => StatusCode::CONFLICT,
+            Self::Leased { .. } => StatusCode::LOCKED,
+            Self::Gone => StatusCode::GONE,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong { .. } => StatusCode::URI_TOO_LONG,
             Self::HeadersTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -267,7 +287,11 @@ impl Reason {
             | Self::StoreUnavailable
             | Self::StoreFull
             | Self::ShuttingDown
-            | Self::TooBusy(_) => Executed::No,
+            | Self::TooBusy(_)
+            | Self::Leased { .. }
+            | Self::LeaseLost
+            | Self::ClaimLost
+            | Self::Gone => Executed::No,
         }
     }
 
@@ -285,10 +309,13 @@ impl Reason {
             | Self::RequestTimeout(_)
             | Self::BodyTooLarge { .. }
             | Self::UriTooLong { .. }
-            | Self::HeadersTooLarge(_) => Retry::AfterFixing,
-            Self::StaleVersion { .. } | Self::ResponseNotKept { .. } | Self::MissingPrecondition { .. } => {
-                Retry::AfterReread
-            }
+            | Self::HeadersTooLarge(_)
+            | Self::LeaseLost
+            | Self::ClaimLost => Retry::AfterFixing,
+            Self::StaleVersion { .. }
+            | Self::ResponseNotKept { .. }
+            | Self::MissingPrecondition { .. }
+            | Self::Gone => Retry::AfterReread,
             Self::KeyReused => Retry::NewKey,
             Self::InternalError(_) => Retry::AskOperator,
             Self::OutcomeUnknown(unknown) => unknown.retry(),
@@ -304,7 +331,8 @@ impl Reason {
             | Self::StoreFull
             | Self::ShuttingDown
             | Self::TooBusy(_)
-            | Self::ResultNotStored { .. } => Retry::SameKey,
+            | Self::ResultNotStored { .. }
+            | Self::Leased { .. } => Retry::SameKey,
         }
     }
 
@@ -316,6 +344,7 @@ impl Reason {
         let seconds = match self {
             // Spread, so that those who were refused together do not come back together (Q2).
             Self::QueueFull { .. } => 1 + fastrand::u64(0..3),
+            Self::Leased { seconds } => (*seconds).max(1),
             Self::QueueTimeout { retry_after, .. } => retry_after + fastrand::u64(0..2),
             Self::StoreUnavailable | Self::StoreFull | Self::ShuttingDown | Self::TooBusy(_) => {
                 2 + fastrand::u64(0..3)

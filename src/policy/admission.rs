@@ -137,14 +137,14 @@ pub async fn whole(
     if known.is_some_and(|length| length > limit as u64) {
         return Err(Reason::BodyTooLarge { limit });
     }
-    let room = known.and_then(|length| usize::try_from(length).ok()).unwrap_or(limit);
-    let held = buffers.take(room, time).await?;
-    let read = tokio::time::timeout(time, collect(body, limit, room));
+    let known = known.and_then(|length| usize::try_from(length).ok());
+    let held = buffers.take(known.unwrap_or(limit), time).await?;
+    let read = tokio::time::timeout(time, collect(body, limit, known));
     let bytes = read.await.map_err(|_| Reason::RequestTimeout("The request's body"))??;
     Ok((bytes, Some(held)))
 }
 
-async fn collect(mut body: Body, limit: usize, room: usize) -> Result<Bytes, Reason> {
+async fn collect(mut body: Body, limit: usize, known: Option<usize>) -> Result<Bytes, Reason> {
     let mut whole = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| bad("The request's body broke off or is malformed."))?;
@@ -152,7 +152,7 @@ async fn collect(mut body: Body, limit: usize, room: usize) -> Result<Bytes, Rea
         if whole.len() + data.len() > limit {
             return Err(Reason::BodyTooLarge { limit });
         }
-        if whole.is_empty() && data.len() == room {
+        if whole.is_empty() && known == Some(data.len()) {
             // The usual case: all of it in one piece, and nothing is copied.
             return rest_is_empty(body).await.map(|()| data);
         }

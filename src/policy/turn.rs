@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::http::Reason;
 use crate::http::request::Gone;
-use crate::protocol::line::{Line, Place};
+use crate::http::{Reason, timestamp};
+use crate::protocol::line::{Line, Place, Want};
 use crate::protocol::record::{Millis, ResourceId};
 use crate::store::memory::ById;
 
@@ -38,10 +38,11 @@ pub struct Turns {
     resting: TaskTracker,
 }
 
-/// The right to have the one write in flight on a resource. Dropped, it goes to the next.
+/// The right to have the one write in flight on a resource, or to look between writes. Dropped, it goes to the next.
 pub struct Turn {
     turns: Arc<Turns>,
     resource: ResourceId,
+    want: Want,
     pub fence: u64,
     /// A write went out and its end was not recorded: the turn ends with a rest of this length.
     unsettled: Option<Duration>,
@@ -50,6 +51,7 @@ pub struct Turn {
 
 /// A turn that somebody wants.
 pub struct Wanted<'a> {
+    pub want: Want,
     pub resource: ResourceId,
     pub name: &'a str,
     pub max_waiting: usize,
@@ -87,14 +89,14 @@ impl Turns {
             let resource = lines
                 .entry(wanted.resource)
                 .or_insert_with(|| Resource { line: Line::default(), name: wanted.name.into() });
-            resource.line.join(Instant::now(), wanted.max_waiting, || {
+            resource.line.join(Instant::now(), wanted.want, wanted.max_waiting, || {
                 let (sender, granted) = oneshot::channel();
                 receiver = Some(granted);
                 sender
             })
         });
         match (place, receiver) {
-            (Some(Place::Turn), _) => Ok(self.turn(wanted.resource)),
+            (Some(Place::Turn), _) => Ok(self.turn(wanted.resource, wanted.want)),
             (Some(Place::Full(waiting)), _) => Err(Reason::QueueFull { waiting }),
             (Some(Place::Wait(number)), Some(granted)) => self.wait(&wanted, number, granted).await,
             (Some(Place::Wait(_)) | None, _) => Err(Reason::InternalError(crate::http::Executed::No)),
@@ -118,25 +120,32 @@ impl Turns {
         }
     }
 
-    fn turn(self: &Arc<Self>, resource: ResourceId) -> Turn {
-        let fence = self.fences.fetch_add(1, Ordering::AcqRel);
-        Turn { turns: Arc::clone(self), resource, fence, unsettled: None, ended: false }
+    fn turn(self: &Arc<Self>, resource: ResourceId, want: Want) -> Turn {
+        let fence = match want {
+            Want::Write => self.fences.fetch_add(1, Ordering::AcqRel),
+            Want::Read => 0,
+        };
+        Turn { turns: Arc::clone(self), resource, want, fence, unsettled: None, ended: false }
     }
 
-    /// Gives the turn to the next in line, if one still waits.
-    fn grant(self: &Arc<Self>, resource: ResourceId, mut next: Option<oneshot::Sender<Turn>>) {
-        while let Some(waiter) = next.take() {
-            let Err(mut turn) = waiter.send(self.turn(resource)) else { return };
-            // It left just now.
-            turn.ended = true;
-            next = self.with(resource, |lines| lines.get_mut(&resource)?.line.end(Instant::now())).flatten();
+    /// Lets all through that nothing keeps back any more, and forgets a line that is over.
+    fn advance(self: &Arc<Self>, resource: ResourceId) {
+        loop {
+            let next =
+                self.with(resource, |lines| lines.get_mut(&resource)?.line.advance(Instant::now())).flatten();
+            let Some((want, waiter)) = next else { break };
+            if let Err(mut turn) = waiter.send(self.turn(resource, want)) {
+                // It left just now.
+                turn.ended = true;
+                self.with(resource, |lines| lines.get_mut(&resource).map(|resource| resource.line.end(want)));
+            }
         }
         self.forget_idle(resource);
     }
 
     fn forget_idle(&self, resource: ResourceId) {
         self.with(resource, |lines| {
-            let idle = lines.get(&resource).is_some_and(|r| r.line.is_idle(Instant::now(), wall_clock()));
+            let idle = lines.get(&resource).is_some_and(|r| r.line.is_idle(Instant::now(), timestamp::now()));
             if idle {
                 lines.remove(&resource);
             }
@@ -160,17 +169,10 @@ impl Turns {
         });
     }
 
-    fn advance(self: &Arc<Self>, resource: ResourceId) {
-        let next =
-            self.with(resource, |lines| lines.get_mut(&resource)?.line.advance(Instant::now())).flatten();
-        self.grant(resource, next);
-    }
-
     /// An operator ended the rest (Q5).
     pub fn end_rest(self: &Arc<Self>, resource: ResourceId) {
-        let next =
-            self.with(resource, |lines| lines.get_mut(&resource)?.line.end_rest(Instant::now())).flatten();
-        self.grant(resource, next);
+        self.with(resource, |lines| lines.get_mut(&resource).map(|resource| resource.line.end_rest()));
+        self.advance(resource);
     }
 
     /// Whether an unknown outcome keeps the resource at rest.
@@ -183,19 +185,6 @@ impl Turns {
     pub fn is_last(&self, resource: ResourceId, fence: u64) -> bool {
         self.with(resource, |lines| lines.get(&resource).is_some_and(|r| r.line.is_last(fence)))
             .unwrap_or(false)
-    }
-
-    /// Waits while a write is in flight, for reads that ask for it (`queue.reads = "wait"`, Q1).
-    ///
-    /// # Errors
-    /// As [`Self::take`].
-    pub async fn quiet(self: &Arc<Self>, wanted: Wanted<'_>) -> Result<(), Reason> {
-        let busy = |lines: &mut Lines| lines.get(&wanted.resource).is_some_and(|r| r.line.is_busy());
-        if !self.with(wanted.resource, busy).unwrap_or(false) {
-            return Ok(());
-        }
-        // A place in the line that is given back as soon as it comes: writes that came later do not hold it up.
-        self.take(wanted).await.map(drop)
     }
 
     /// Resources with something going on, at most `most`.
@@ -224,17 +213,11 @@ impl Turns {
 
     /// Forgets lines that only an expired unknown operation kept.
     pub fn sweep(&self) {
-        let (now, millis) = (Instant::now(), wall_clock());
+        let (now, millis) = (Instant::now(), timestamp::now());
         for shard in &self.shards {
             shard.lock().retain(|_, resource| !resource.line.is_idle(now, millis));
         }
     }
-}
-
-fn wall_clock() -> Millis {
-    let since =
-        std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 struct InLine<'a> {
@@ -304,10 +287,11 @@ impl Drop for Turn {
         match self.unsettled.filter(|settle| !settle.is_zero()) {
             Some(settle) => self.turns.rest(self.resource, settle),
             None => {
-                let end = |lines: &mut Lines| lines.get_mut(&self.resource)?.line.end(Instant::now());
-                let next = self.turns.with(self.resource, end).flatten();
-                self.turns.grant(self.resource, next);
+                let end =
+                    |lines: &mut Lines| lines.get_mut(&self.resource).map(|line| line.line.end(self.want));
+                self.turns.with(self.resource, end);
             }
         }
+        self.turns.advance(self.resource);
     }
 }

@@ -1,6 +1,9 @@
 //! The line in front of one resource: one write in flight, the others in the order they came, a rest after an unknown
 //! outcome (section Q).
 //!
+//! Reads that ask for it (`queue.reads = "wait"`) stand in the same line and hold no turn: any number of them goes
+//! together while no write is in flight, and a write begins when they are through. During a rest they pass.
+//!
 //! Generic over what stands in the line, and over the clock, so that the rules can be tested without either.
 
 use std::collections::VecDeque;
@@ -9,12 +12,30 @@ use std::collections::VecDeque;
 #[derive(Debug)]
 pub struct Line<W, T> {
     busy: bool,
+    /// Reads that wait for no write, and that writes wait for.
+    reading: usize,
     rest_until: Option<T>,
-    waiting: VecDeque<(u64, W)>,
+    waiting: VecDeque<Waiting<W>>,
     /// Counts up, to find who leaves.
     next: u64,
     /// The fence of the last write that was let through while somebody still asks for it (K12).
     watched: Option<Watched>,
+}
+
+/// What somebody wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// The one write in flight.
+    Write,
+    /// A look between writes.
+    Read,
+}
+
+#[derive(Debug)]
+struct Waiting<W> {
+    number: u64,
+    want: Want,
+    waiter: W,
 }
 
 /// Kept while a resource has writes with an unknown outcome.
@@ -37,15 +58,16 @@ pub enum Place {
 
 impl<W, T: Copy + PartialOrd> Default for Line<W, T> {
     fn default() -> Self {
-        Self { busy: false, rest_until: None, waiting: VecDeque::new(), next: 0, watched: None }
+        Self { busy: false, reading: 0, rest_until: None, waiting: VecDeque::new(), next: 0, watched: None }
     }
 }
 
 impl<W, T: Copy + PartialOrd> Line<W, T> {
-    /// Somebody wants a turn (Q1, Q2). `waiter` is called only if they must wait.
-    pub fn join(&mut self, now: T, most: usize, waiter: impl FnOnce() -> W) -> Place {
-        if !self.busy && !self.rests(now) && self.waiting.is_empty() {
-            self.busy = true;
+    /// Somebody wants something (Q1, Q2). `waiter` is called only if they must wait.
+    pub fn join(&mut self, now: T, want: Want, most: usize, waiter: impl FnOnce() -> W) -> Place {
+        let before_all = self.waiting.is_empty() || (want == Want::Read && self.rests(now));
+        if before_all && self.may_go(now, want) {
+            self.begin(want);
             return Place::Turn;
         }
         if self.waiting.len() >= most {
@@ -53,19 +75,35 @@ impl<W, T: Copy + PartialOrd> Line<W, T> {
         }
         let number = self.next;
         self.next += 1;
-        self.waiting.push_back((number, waiter()));
+        self.waiting.push_back(Waiting { number, want, waiter: waiter() });
         Place::Wait(number)
+    }
+
+    fn may_go(&self, now: T, want: Want) -> bool {
+        match want {
+            Want::Write => !self.busy && self.reading == 0 && !self.rests(now),
+            Want::Read => !self.busy,
+        }
+    }
+
+    fn begin(&mut self, want: Want) {
+        match want {
+            Want::Write => self.busy = true,
+            Want::Read => self.reading += 1,
+        }
     }
 
     /// Somebody gives their place up (Q2).
     pub fn leave(&mut self, number: u64) {
-        self.waiting.retain(|(waiting, _)| *waiting != number);
+        self.waiting.retain(|waiting| waiting.number != number);
     }
 
-    /// The turn is over (Q3): the next of the line has it.
-    pub fn end(&mut self, now: T) -> Option<W> {
-        self.busy = false;
-        self.advance(now)
+    /// What was begun is over (Q3). Who may go now is told by [`Self::advance`].
+    pub fn end(&mut self, want: Want) {
+        match want {
+            Want::Write => self.busy = false,
+            Want::Read => self.reading = self.reading.saturating_sub(1),
+        }
     }
 
     /// The turn ended with an unknown outcome (Q5): nobody has one until `until`.
@@ -77,19 +115,23 @@ impl<W, T: Copy + PartialOrd> Line<W, T> {
     }
 
     /// An operator ended the rest (Q5).
-    pub fn end_rest(&mut self, now: T) -> Option<W> {
+    pub fn end_rest(&mut self) {
         self.rest_until = None;
-        self.advance(now)
     }
 
-    /// Lets the next through where nothing keeps it back.
-    pub fn advance(&mut self, now: T) -> Option<W> {
-        if self.busy || self.rests(now) {
+    /// Lets the next one through where nothing keeps it back; to be called until there is none.
+    pub fn advance(&mut self, now: T) -> Option<(Want, W)> {
+        let first = self.waiting.front()?.want;
+        let at = if self.may_go(now, first) {
+            0
+        } else if self.rests(now) && self.may_go(now, Want::Read) {
+            self.waiting.iter().position(|waiting| waiting.want == Want::Read)?
+        } else {
             return None;
-        }
-        let (_, next) = self.waiting.pop_front()?;
-        self.busy = true;
-        Some(next)
+        };
+        let Waiting { want, waiter, .. } = self.waiting.remove(at)?;
+        self.begin(want);
+        Some((want, waiter))
     }
 
     /// Whether an unknown outcome keeps it at rest.
@@ -135,6 +177,7 @@ impl<W, T: Copy + PartialOrd> Line<W, T> {
     /// Whether nothing need be remembered of it.
     pub fn is_idle(&self, now: T, now_millis: u64) -> bool {
         !self.busy
+            && self.reading == 0
             && self.waiting.is_empty()
             && !self.rests(now)
             && self.watched.is_none_or(|watched| watched.until <= now_millis)
@@ -147,18 +190,27 @@ mod tests {
 
     type Test = Line<u32, u64>;
 
+    fn join(line: &mut Test, now: u64, who: u32) -> Place {
+        line.join(now, Want::Write, 8, || who)
+    }
+
+    fn end(line: &mut Test, now: u64) -> Option<u32> {
+        line.end(Want::Write);
+        line.advance(now).map(|(_, who)| who)
+    }
+
     // Q1
     #[test]
     fn first_come_first_served() {
         let mut line = Test::default();
-        assert_eq!(line.join(0, 8, || 1), Place::Turn);
-        assert_eq!(line.join(0, 8, || 2), Place::Wait(0));
-        assert_eq!(line.join(0, 8, || 3), Place::Wait(1));
-        assert_eq!(line.end(0), Some(2));
-        assert_eq!(line.join(0, 8, || 4), Place::Wait(2));
-        assert_eq!(line.end(0), Some(3));
-        assert_eq!(line.end(0), Some(4));
-        assert_eq!(line.end(0), None);
+        assert_eq!(join(&mut line, 0, 1), Place::Turn);
+        assert_eq!(join(&mut line, 0, 2), Place::Wait(0));
+        assert_eq!(join(&mut line, 0, 3), Place::Wait(1));
+        assert_eq!(end(&mut line, 0), Some(2));
+        assert_eq!(join(&mut line, 0, 4), Place::Wait(2));
+        assert_eq!(end(&mut line, 0), Some(3));
+        assert_eq!(end(&mut line, 0), Some(4));
+        assert_eq!(end(&mut line, 0), None);
         assert!(line.is_idle(0, 0));
     }
 
@@ -166,35 +218,66 @@ mod tests {
     #[test]
     fn a_full_line_takes_nobody_until_one_leaves() {
         let mut line = Test::default();
-        assert_eq!(line.join(0, 1, || 1), Place::Turn);
-        assert_eq!(line.join(0, 1, || 2), Place::Wait(0));
-        assert_eq!(line.join(0, 1, || 3), Place::Full(1));
+        let one = |line: &mut Test, who| line.join(0, Want::Write, 1, || who);
+        assert_eq!(one(&mut line, 1), Place::Turn);
+        assert_eq!(one(&mut line, 2), Place::Wait(0));
+        assert_eq!(one(&mut line, 3), Place::Full(1));
         line.leave(0);
-        assert_eq!(line.join(0, 1, || 3), Place::Wait(1));
-        assert_eq!(line.end(0), Some(3));
+        assert_eq!(one(&mut line, 3), Place::Wait(1));
+        assert_eq!(end(&mut line, 0), Some(3));
+    }
+
+    // Q1
+    #[test]
+    fn reads_go_together_between_writes() {
+        let mut line = Test::default();
+        assert_eq!(join(&mut line, 0, 1), Place::Turn);
+        for (who, number) in [(2, 0), (3, 1)] {
+            assert_eq!(line.join(0, Want::Read, 8, || who), Place::Wait(number));
+        }
+        assert_eq!(join(&mut line, 0, 4), Place::Wait(2));
+        assert_eq!(end(&mut line, 0), Some(2));
+        assert_eq!(line.advance(0), Some((Want::Read, 3)));
+        assert_eq!(line.advance(0), None, "a write begins when the reads are through");
+        line.end(Want::Read);
+        assert_eq!(line.advance(0), None);
+        assert_eq!(
+            line.join(0, Want::Read, 8, || 5),
+            Place::Wait(3),
+            "a read does not pass a write that waits"
+        );
+        line.end(Want::Read);
+        assert_eq!(line.advance(0), Some((Want::Write, 4)));
+        assert_eq!(end(&mut line, 0), Some(5));
     }
 
     // Q5
     #[test]
-    fn nobody_has_a_turn_while_it_rests() {
+    fn nobody_has_a_turn_while_it_rests_and_reads_pass() {
         let mut line = Test::default();
-        assert_eq!(line.join(0, 8, || 1), Place::Turn);
-        assert_eq!(line.join(0, 8, || 2), Place::Wait(0));
+        assert_eq!(join(&mut line, 0, 1), Place::Turn);
+        assert_eq!(join(&mut line, 0, 2), Place::Wait(0));
+        assert_eq!(line.join(0, Want::Read, 8, || 3), Place::Wait(1));
         line.rest(10);
+        assert_eq!(line.advance(9), Some((Want::Read, 3)));
         assert_eq!((line.advance(9), line.rest_until(9)), (None, Some(10)));
-        assert_eq!(line.join(9, 8, || 3), Place::Wait(1));
-        assert_eq!(line.advance(10), Some(2));
-        assert_eq!(line.end(10), Some(3));
+        assert_eq!(line.join(9, Want::Read, 8, || 4), Place::Turn);
+        assert_eq!(join(&mut line, 9, 5), Place::Wait(2));
+        line.end(Want::Read);
+        line.end(Want::Read);
+        assert_eq!(line.advance(10), Some((Want::Write, 2)));
+        assert_eq!(end(&mut line, 10), Some(5));
     }
 
     // Q5
     #[test]
     fn an_operator_ends_the_rest() {
         let mut line = Test::default();
-        assert_eq!(line.join(0, 8, || 1), Place::Turn);
+        assert_eq!(join(&mut line, 0, 1), Place::Turn);
         line.rest(10);
-        assert_eq!(line.join(1, 8, || 2), Place::Wait(0));
-        assert_eq!(line.end_rest(1), Some(2));
+        assert_eq!(join(&mut line, 1, 2), Place::Wait(0));
+        line.end_rest();
+        assert_eq!(line.advance(1), Some((Want::Write, 2)));
     }
 
     // K12

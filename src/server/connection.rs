@@ -111,6 +111,11 @@ impl Connection {
         };
         if let Err(error) = served {
             tracing::debug!(%error, "a connection ended early");
+            if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user) {
+                // An answer broke off. A plain close would show it as whole to HTTP/1.0, where the close is its end.
+                drop(self.socket.reset());
+                return;
+            }
         }
         self.socket.linger().await;
     }

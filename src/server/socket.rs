@@ -55,6 +55,11 @@ impl Socket {
         }
     }
 
+    /// Makes the close of the socket a reset.
+    pub(super) fn reset(&self) -> io::Result<()> {
+        Ok(rustix::net::sockopt::set_socket_linger(&*self.0, Some(std::time::Duration::ZERO))?)
+    }
+
     /// Says that nothing more comes from here (a FIN).
     pub(super) fn shutdown(&self) -> io::Result<()> {
         Ok(rustix::net::shutdown(&*self.0, rustix::net::Shutdown::Write)?)

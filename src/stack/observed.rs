@@ -7,9 +7,10 @@ use bytes::Bytes;
 use http::HeaderValue;
 
 use super::{Gate, Journey};
+use crate::http::timestamp::{millis, now};
 use crate::http::{Body, Reason, Refusal, Request, Response, fields, forward};
 use crate::observe::Outcome;
-use crate::policy::idempotency::{self, millis, now};
+use crate::policy::idempotency;
 use crate::policy::{admission, identity, version};
 use crate::protocol::fingerprint::{Parts, fingerprint};
 use crate::protocol::key::IdempotencyKey;

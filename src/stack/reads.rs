@@ -8,12 +8,13 @@ use http::{Method, StatusCode, header};
 
 use super::{Gate, Journey};
 use crate::config::checked::{Guard, QueueReads, Source};
+use crate::http::timestamp::now;
 use crate::http::{Body, Reason, Refusal, Request, Response, forward};
 use crate::policy::admission::{self, Held};
-use crate::policy::idempotency::now;
-use crate::policy::turn::Wanted;
+use crate::policy::turn::{Turn, Wanted};
 use crate::policy::version;
 use crate::protocol::entity_tag::EntityTag;
+use crate::protocol::line::Want;
 use crate::protocol::record::ResourceId;
 use crate::route::{self, Entry};
 use crate::upstream::{Call, Failure, Kind};
@@ -62,9 +63,13 @@ impl Gate {
         let (content, _held) = self.content_for_resource(journey, entry, &mut request).await?;
         journey.resource = route::resource(route, &request, &content).ok();
         let resource = journey.resource.as_deref().map(ResourceId::new);
-        if let (QueueReads::Wait, Some(resource)) = (route.queue.reads, resource) {
-            self.wait_for_quiet(journey, entry, resource, &request).await?;
-        }
+        // Held until the content is there: a write that began meanwhile would show half of itself.
+        let quiet = match (route.queue.reads, resource) {
+            (QueueReads::Wait, Some(resource)) => {
+                Some(self.wait_for_quiet(journey, entry, resource, &request).await?)
+            }
+            _ => None,
+        };
         let minted = match resource.filter(|_| route.version.source == Source::Mint) {
             // Read before the content is fetched, so that it is never newer than the content. Without a store a read
             // passes without a tag (S4).
@@ -84,11 +89,13 @@ impl Gate {
             (request.method.clone(), None)
         };
         let call = Call { kind: Kind::Read, method, target: request.target(), headers, body };
-        let answer = send(journey, entry, call).await?;
+        let mut answer = send(journey, entry, call).await?;
+        if quiet.is_some() {
+            answer = version::in_memory(answer, &route.version).await.map_err(broke_off)?;
+        }
+        drop(quiet);
         match reading {
-            Some(reading) => version::with_version(answer, reading, &route.version)
-                .await
-                .map_err(|_| Reason::UpstreamBrokeOff { write: None }.into()),
+            Some(reading) => version::with_version(answer, reading, &route.version).await.map_err(broke_off),
             None => Ok(answer),
         }
     }
@@ -116,15 +123,20 @@ impl Gate {
         entry: &Entry,
         resource: ResourceId,
         request: &Request,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Turn, Refusal> {
         let queue = &entry.route.queue;
         let until = journey.budget.until(queue.max_wait, queue.max_wait);
         journey.wait_bound = Some(queue.max_wait);
         let name = journey.resource.as_deref().unwrap_or_default();
         let gone = request.peer.gone.as_ref();
-        let wanted = Wanted { resource, name, max_waiting: queue.max_waiting, until, gone };
-        Ok(self.turns.quiet(wanted).await?)
+        let wanted = Wanted { want: Want::Read, resource, name, max_waiting: queue.max_waiting, until, gone };
+        Ok(self.turns.take(wanted).await?)
     }
+}
+
+/// A read's answer that broke off: nothing was done, and it may be asked for again.
+fn broke_off(_: crate::http::BoxError) -> Refusal {
+    Reason::UpstreamBrokeOff { write: None }.into()
 }
 
 /// Methods whose 200 has a version; on a `read` route with a resource set by hand every one has (V2).

@@ -7,21 +7,24 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, response};
 use tokio::time::Instant as Deadline;
 
+use super::ending::Pending;
 use super::{Gate, Journey, Rules};
 use crate::config::checked::{InFlight, OnStoreFailure, Source};
 use crate::http::budget::Budget;
 use crate::http::refusal::Unknown;
+use crate::http::timestamp::now;
 use crate::http::{Body, Reason, Refusal, Request, Response, fields, forward};
 use crate::observe::{Outcome, Story};
 use crate::policy::admission::{self, Held};
 use crate::policy::detach::MustFinish;
-use crate::policy::idempotency::{self, Ask, Claim, Entry as Entered, Rerun, now};
-use crate::policy::publish::{self, Content, Pending};
+use crate::policy::idempotency::{self, Ask, Claim, Entry as Entered, Rerun};
+use crate::policy::publish::{self, Content};
 use crate::policy::turn::{Turn, Wanted};
 use crate::policy::version::{self, Compared, Current, Probe, Stop};
 use crate::protocol::entity_tag::{EntityTag, Preconditions};
 use crate::protocol::fingerprint::{Fingerprint, Parts, fingerprint};
 use crate::protocol::key::IdempotencyKey;
+use crate::protocol::line::Want;
 use crate::protocol::record::{Mark, Meaning, Principal, RecordId, ResourceId, Space};
 use crate::route::{self, Entry};
 use crate::upstream::{Call, Failure, Kind};
@@ -127,7 +130,11 @@ impl Write {
         }
         let again = claimed.rerun.is_some();
         let operation = claimed.claim.as_ref().map(|claim| claim.id.to_text());
-        let result = self.turn(claimed).await;
+        let result = self.turn(&mut claimed).await;
+        if let Some(claim) = claimed.claim.take() {
+            // Nothing went out: the key is free again before the agent is told so (K8).
+            claim.give_up().await;
+        }
         result.map_err(|refusal| self.refused(refusal, again, operation))
     }
 
@@ -232,10 +239,10 @@ impl Write {
     }
 
     /// Waits for the turn, looks at the version inside it, and forwards (Q1, V5).
-    async fn turn(&mut self, mut claimed: Claimed) -> Result<Response, Refusal> {
-        let turn = self.take_turn(&claimed).await?;
+    async fn turn(&mut self, claimed: &mut Claimed) -> Result<Response, Refusal> {
+        let turn = self.take_turn(claimed).await?;
         let mut headers = forward::headers(&mut self.request);
-        let compared = match self.compare(&mut claimed, turn.as_ref(), &headers).await {
+        let compared = match self.compare(claimed, turn.as_ref(), &headers).await {
             Ok(compared) => compared,
             Err(Stop::Refused(reason)) => return Err(reason.into()),
             // The claim is released with this answer: nothing was forwarded (V1).
@@ -254,6 +261,7 @@ impl Write {
         self.told.wait_bound = Some(queue.max_wait);
         let began = Instant::now();
         let wanted = Wanted {
+            want: Want::Write,
             resource: claimed.resource,
             name: &claimed.name,
             max_waiting: queue.max_waiting,
@@ -278,7 +286,7 @@ impl Write {
 
     async fn compare(
         &mut self,
-        claimed: &mut Claimed,
+        claimed: &Claimed,
         turn: Option<&Turn>,
         headers: &HeaderMap,
     ) -> Result<Compared, Stop> {
@@ -329,14 +337,14 @@ impl Write {
     /// Stores "forwarded", calls once, and records what became of it (K4, K11).
     async fn forward(
         &mut self,
-        mut claimed: Claimed,
+        claimed: &mut Claimed,
         mut turn: Option<Turn>,
         compared: Compared,
         mut headers: HeaderMap,
     ) -> Result<Response, Refusal> {
         let route = Arc::clone(&self.entry.route);
         let probed = headers.clone();
-        self.own_fields(&claimed, turn.as_ref(), &mut headers);
+        self.own_fields(claimed, turn.as_ref(), &mut headers);
         let mark = Mark {
             compared: compared.with.clone(),
             forwarded_precondition: compared.forwarded,
@@ -384,7 +392,7 @@ impl Write {
             return Err(self.stale_upstream(pending, &answer, &claimed.preconditions, unknown).await);
         }
         pending.ran_before &= answer.status() != StatusCode::PRECONDITION_FAILED;
-        self.answered(pending, answer, total, &claimed, probed, unknown).await
+        self.answered(pending, answer, total, claimed, probed, unknown).await
     }
 
     fn own_fields(&self, claimed: &Claimed, turn: Option<&Turn>, headers: &mut HeaderMap) {

@@ -25,9 +25,32 @@ pub struct Answer {
     pub body: Bytes,
 }
 
+/// An answer as bytes.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    bytes: Bytes,
+    has_content: bool,
+}
+
+impl Encoded {
+    /// Its length.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether there is content in it, which may be let go (S2). Without any it is small, and stays in the record.
+    pub(super) fn has_content(&self) -> bool {
+        self.has_content
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl Answer {
     /// As bytes: status, fields in their order and count, content.
-    pub fn encode(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Bytes {
+    pub fn encode(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Encoded {
         let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 6).sum();
         let mut bytes = Vec::with_capacity(4 + fields + body.len());
         bytes.put_u16(status.as_u16());
@@ -40,7 +63,7 @@ impl Answer {
             bytes.put_slice(value.as_bytes());
         }
         bytes.put_slice(body);
-        Bytes::from(bytes)
+        Encoded { bytes: Bytes::from(bytes), has_content: !body.is_empty() }
     }
 
     /// The other way round; the values share the bytes. `None` for anything that [`Self::encode`] does not give.
@@ -202,7 +225,7 @@ mod tests {
         headers.append("x-a", HeaderValue::from_static("1"));
         headers.append("x-b", HeaderValue::from_bytes(b"\xff\xfe").unwrap());
         headers.append("x-a", HeaderValue::from_static("2"));
-        let bytes = Answer::encode(StatusCode::CREATED, &headers, b"\0body");
+        let bytes = Answer::encode(StatusCode::CREATED, &headers, b"\0body").bytes;
         let answer = Answer::decode(bytes.clone()).unwrap();
         assert_eq!(
             (answer.status, &answer.headers, &answer.body[..]),
@@ -219,7 +242,7 @@ mod tests {
         let answers = Answers::new(1 << 20);
         let encoded =
             |n: usize| Answer::encode(StatusCode::OK, &HeaderMap::new(), format!("{n:0300}").as_bytes());
-        let places: Vec<_> = (0..100).map(|n| answers.put(&encoded(n), LIFE).unwrap()).collect();
+        let places: Vec<_> = (0..100).map(|n| answers.put(encoded(n).bytes(), LIFE).unwrap()).collect();
         for (n, place) in places.iter().enumerate() {
             assert_eq!(answers.get(*place).unwrap().body, format!("{n:0300}"));
         }
@@ -233,8 +256,9 @@ mod tests {
     fn an_answer_larger_than_a_segment_has_one_of_its_own() {
         let answers = Answers::new(1 << 20);
         let large = Answer::encode(StatusCode::OK, &HeaderMap::new(), &[7; 100_000]);
-        let at = answers.put(&large, LIFE).unwrap();
-        let after = answers.put(&Answer::encode(StatusCode::OK, &HeaderMap::new(), b"x"), LIFE).unwrap();
+        let at = answers.put(large.bytes(), LIFE).unwrap();
+        let after =
+            answers.put(Answer::encode(StatusCode::OK, &HeaderMap::new(), b"x").bytes(), LIFE).unwrap();
         assert_eq!(answers.get(at).unwrap().body.len(), 100_000);
         assert_eq!(answers.get(after).unwrap().body, "x");
     }

@@ -5,9 +5,10 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::answers::{Answer, Answers, Location};
+use super::answers::{Answer, Answers, Encoded, Location};
 use super::minted::{Minted, Number};
 use super::{Change, Claimed, Move, Reply, Set, Store, StoreError};
 use crate::protocol::record::{Millis, Phase, Record, RecordId, ResourceId};
@@ -38,7 +39,24 @@ pub(crate) type ById = BuildHasherDefault<FirstBytes>;
 
 struct Stored {
     record: Record,
-    answer: Option<Location>,
+    answer: Kept,
+}
+
+/// Where a record's answer is.
+enum Kept {
+    No,
+    /// Without content: nothing of it is worth letting go.
+    Here(Box<[u8]>),
+    There(Location),
+}
+
+impl Kept {
+    fn cost(&self) -> usize {
+        match self {
+            Self::Here(bytes) => bytes.len() + 16,
+            Self::No | Self::There(_) => 0,
+        }
+    }
 }
 
 type Shard = HashMap<RecordId, Box<Stored>, ById>;
@@ -94,45 +112,57 @@ impl Memory {
         Ok(())
     }
 
-    fn added(&self, record: &Record) {
-        self.records.fetch_add(cost(record), Ordering::Relaxed);
-        self.unknown.fetch_add(u64::from(record.state.phase() == Phase::Unknown), Ordering::Relaxed);
+    fn added(&self, stored: &Stored) {
+        self.records.fetch_add(stored.cost(), Ordering::Relaxed);
+        self.unknown.fetch_add(u64::from(stored.is_unknown()), Ordering::Relaxed);
     }
 
-    fn removed(&self, record: &Record) {
-        self.records.fetch_sub(cost(record), Ordering::Relaxed);
-        self.unknown.fetch_sub(u64::from(record.state.phase() == Phase::Unknown), Ordering::Relaxed);
+    fn removed(&self, stored: &Stored) {
+        self.records.fetch_sub(stored.cost(), Ordering::Relaxed);
+        self.unknown.fetch_sub(u64::from(stored.is_unknown()), Ordering::Relaxed);
+    }
+
+    /// Keeps an answer. One that finds no room is as one that was let go at once.
+    fn keep(&self, answer: Option<&Encoded>, life: Duration) -> Kept {
+        let Some(answer) = answer else { return Kept::No };
+        if !answer.has_content() {
+            return Kept::Here(answer.bytes().into());
+        }
+        if self.make_room(answer.len()).is_err() {
+            return Kept::No;
+        }
+        self.answers.put(answer.bytes(), life).map_or(Kept::No, Kept::There)
     }
 
     fn claim_now(&self, id: RecordId, record: Record, now: Millis) -> Result<Claimed, StoreError> {
-        self.make_room(cost(&record))?;
+        // A full store still knows what it holds: only a new record needs room.
+        let room = self.make_room(cost(&record));
         self.with(id, |shard| {
             if let Some(standing) = shard.get(&id) {
                 if !standing.record.is_expired(now) {
                     let standing = Box::new(standing.record.clone());
-                    return Claimed::Taken { standing, yours: Box::new(record) };
+                    return Ok(Claimed::Taken { standing, yours: Box::new(record) });
                 }
-                self.removed(&standing.record);
+                self.removed(standing);
+                shard.remove(&id);
             }
-            self.added(&record);
-            shard.insert(id, Box::new(Stored { record, answer: None }));
-            Claimed::New
-        })
+            room?;
+            let stored = Box::new(Stored { record, answer: Kept::No });
+            self.added(&stored);
+            shard.insert(id, stored);
+            Ok(Claimed::New)
+        })?
     }
 
     fn commit_now(&self, change: Change, now: Millis) -> Result<bool, StoreError> {
         let Change { id, owner, phase, set, answer, version } = change;
-        // An answer that finds no room is one that was let go at once.
-        let location = answer.and_then(|bytes| {
-            self.make_room(bytes.len()).ok()?;
-            self.answers.put(&bytes, life(&set, now))
-        });
+        let kept = self.keep(answer.as_ref(), life(&set, now));
         let done = self.with(id, |shard| {
             let Some(stored) = shard.get_mut(&id) else { return false };
             if stored.record.owner != owner || stored.record.state.phase() != phase {
                 return false;
             }
-            self.removed(&stored.record);
+            self.removed(stored);
             match set {
                 Set::Remove => {
                     shard.remove(&id);
@@ -141,8 +171,8 @@ impl Memory {
                 Set::State(state) => stored.record.state = state,
                 Set::Replace(record) => stored.record = record,
             }
-            stored.answer = location;
-            self.added(&stored.record);
+            stored.answer = kept;
+            self.added(stored);
             true
         })?;
         if let Some(to) = version.filter(|_| done) {
@@ -154,6 +184,16 @@ impl Memory {
 
 fn cost(record: &Record) -> usize {
     RECORD_COST + record.resource.len() + 16
+}
+
+impl Stored {
+    fn cost(&self) -> usize {
+        cost(&self.record) + self.answer.cost()
+    }
+
+    fn is_unknown(&self) -> bool {
+        self.record.state.phase() == Phase::Unknown
+    }
 }
 
 fn life(set: &Set, now: Millis) -> Duration {
@@ -178,8 +218,15 @@ impl Store for Memory {
     }
 
     fn answer(&self, id: RecordId) -> Reply<Option<Answer>> {
-        let location = self.with(id, |shard| shard.get(&id).and_then(|stored| stored.answer));
-        Reply::now(location.map(|location| location.and_then(|at| self.answers.get(at))))
+        let found = self.with(id, |shard| match &shard.get(&id)?.answer {
+            Kept::No => None,
+            Kept::Here(bytes) => Some(Err(Answer::decode(Bytes::copy_from_slice(bytes)))),
+            Kept::There(at) => Some(Ok(*at)),
+        });
+        Reply::now(found.map(|found| match found? {
+            Ok(at) => self.answers.get(at),
+            Err(here) => here,
+        }))
     }
 
     fn commit(&self, change: Change, now: Millis) -> Reply<bool> {
@@ -237,7 +284,7 @@ impl Store for Memory {
             shard.lock().retain(|_, stored| {
                 let keep = !stored.record.is_expired(now);
                 if !keep {
-                    self.removed(&stored.record);
+                    self.removed(stored);
                 }
                 keep
             });

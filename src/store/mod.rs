@@ -8,11 +8,9 @@ pub mod memory;
 mod minted;
 mod reply;
 
-use bytes::Bytes;
-
 use crate::protocol::record::{Millis, Owner, Phase, Record, RecordId, ResourceId, State};
 
-pub use answers::Answer;
+pub use answers::{Answer, Encoded};
 pub use minted::Number;
 pub use reply::Reply;
 
@@ -34,7 +32,7 @@ pub struct Change {
     pub phase: Phase,
     pub set: Set,
     /// What is kept for replays; only with a `Done` that says so.
-    pub answer: Option<Bytes>,
+    pub answer: Option<Encoded>,
     pub version: Option<Move>,
 }
 

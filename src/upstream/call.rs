@@ -53,6 +53,7 @@ impl Client {
         let Call { kind, method, target, headers, body } = call;
         let uri: Uri = target.parse().map_err(|_| Failure::NotSent("the target is not a URI".to_owned()))?;
         let is_head = method == Method::HEAD;
+        let asks_upgrade = headers.contains_key(http::header::UPGRADE);
         let (body, agent_broke) = watched(body);
         let mut request = Request::new(body);
         *request.method_mut() = method;
@@ -63,6 +64,9 @@ impl Client {
         loop {
             let mut checkout = self.check_out(kind).await.map_err(|error| Failure::NotSent(error.0))?;
             match self.send(&mut checkout, request).await {
+                Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS && !asks_upgrade => {
+                    return Err(Failure::BrokeOff("it changed to another protocol unasked".to_owned()));
+                }
                 Ok(answer) => return Ok(self.answer(answer, checkout, is_head)),
                 Err(_) if agent_broke.load(Ordering::Acquire) => return Err(Failure::AgentBroke),
                 Err((failure, None)) => return Err(failure),

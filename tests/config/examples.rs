@@ -22,11 +22,14 @@ fn names(config: &Config) -> Vec<&str> {
 }
 
 /// Every example there is, with its text.
-fn examples() -> Vec<(String, String)> {
-    let place = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
-    let files = std::fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path());
-    let named = files.map(|path| (path.display().to_string(), std::fs::read_to_string(path).unwrap()));
-    named.filter(|(name, _)| name.ends_with(".toml")).collect()
+pub(super) fn examples() -> Vec<(String, String)> {
+    let places =
+        [concat!(env!("CARGO_MANIFEST_DIR"), "/config"), concat!(env!("CARGO_MANIFEST_DIR"), "/config/real")];
+    let files = places
+        .into_iter()
+        .flat_map(|place| std::fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path()));
+    let examples = files.filter(|path| path.extension().is_some_and(|ending| ending == "toml"));
+    examples.map(|path| (path.display().to_string(), std::fs::read_to_string(path).unwrap())).collect()
 }
 
 #[test]

@@ -112,7 +112,7 @@ impl Answer {
 
 /// The fields a replay owes, without those that say of this very answer how it was sent (K9).
 fn kept(answer: &Answer) -> Vec<(String, Vec<u8>)> {
-    const NOT_KEPT: [&str; 10] = [
+    const NOT_KEPT: [&str; 11] = [
         "connection",
         "transfer-encoding",
         "content-length",
@@ -123,6 +123,8 @@ fn kept(answer: &Answer) -> Vec<(String, Vec<u8>)> {
         "server-timing",
         "alt-svc",
         "keep-alive",
+        // Of this request, not of the recorded answer.
+        "preference-applied",
     ];
     let kept = |name: &str| !NOT_KEPT.contains(&name) && !name.starts_with("ratelimit");
     let fields = answer.headers.iter().filter(|(name, _)| kept(name.as_str()));

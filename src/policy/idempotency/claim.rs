@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
+use super::Keys;
 use super::waiting::Wake;
-use super::{Keys, now};
 use crate::http::Reason;
+use crate::http::timestamp::now;
 use crate::protocol::record::{Mark, Millis, Owner, Phase, Record, RecordId, State};
-use crate::store::{Change, Move, Set, StoreError};
+use crate::store::{Change, Encoded, Move, Set, StoreError};
 
 /// A claim. Dropped before it was forwarded it is released, dropped afterwards its outcome is unknown.
 pub struct Claim {
@@ -27,7 +26,7 @@ pub struct Claim {
 /// How an operation ended.
 pub enum Ended {
     /// With an answer, which is kept unless it is `None` (K10).
-    Done { status: u16, answer: Option<Bytes> },
+    Done { status: u16, answer: Option<Encoded> },
     /// Surely without an effect: the key is free again.
     Released,
     /// Without a whole answer.
@@ -85,7 +84,7 @@ impl Claim {
         self.step(Set::State(state), None, None).await.map_err(refused)
     }
 
-    async fn step(&self, set: Set, answer: Option<Bytes>, version: Option<Move>) -> Result<(), StoreError> {
+    async fn step(&self, set: Set, answer: Option<Encoded>, version: Option<Move>) -> Result<(), StoreError> {
         let Self { id, owner, phase, .. } = *self;
         let change = Change { id, owner, phase, set, answer, version };
         match self.keys.store.commit(change, now()).await {
@@ -156,6 +155,24 @@ impl Claim {
         // Who came between the last look and the removal looks for itself.
         self.keys.waiting.wake_all(id);
         Ok(Phase::Done)
+    }
+
+    /// Nothing went out: frees the key, or puts the unknown record back that was taken over (K8, K12). What the store
+    /// does not take now is tried again in the background.
+    pub async fn give_up(mut self) {
+        let ended = match self.prior.take() {
+            Some(prior) => match self.put_back(prior.clone()).await {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    self.prior = Some(prior);
+                    Err(error)
+                }
+            },
+            None => self.end(Ended::Released, None).await.map(drop),
+        };
+        if ended.is_err() {
+            tracing::warn!("a key could not be freed yet");
+        }
     }
 
     async fn put_back(&mut self, prior: State) -> Result<(), StoreError> {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::waiting::Wake;
-use super::{Claim, Keys, millis, now, replay, unknown};
+use super::{Claim, Keys, replay, unknown};
 use crate::config::checked::{Idempotency, OnUnknown};
 use crate::http::refusal::Unknown;
+use crate::http::timestamp::{millis, now};
 use crate::http::{Reason, Refusal, Response};
 use crate::protocol::fingerprint::Fingerprint;
 use crate::protocol::record::{Mark, Millis, Record, RecordId, State, Verdict};

@@ -52,17 +52,6 @@ impl Keys {
     }
 }
 
-/// The wall clock (K15).
-pub fn now() -> Millis {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A time span in milliseconds.
-pub fn millis(span: Duration) -> Millis {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// The key of a write (K1, K2).
 ///
 /// # Errors

@@ -149,6 +149,24 @@ fn finish(mut answer: Response, tag: &EntityTag, reading: &Reading) -> Response 
     answer.map(|_| Body::Empty)
 }
 
+/// An answer whose content is in memory, unless it is larger than `version.max_body`: then the rest streams.
+///
+/// # Errors
+/// Where the content broke off.
+pub async fn in_memory(answer: Response, version: &Version) -> Result<Response, BoxError> {
+    let (head, body) = answer.into_parts();
+    if matches!(body, Body::Empty)
+        || body.known_length().is_some_and(|length| length > version.max_body as u64)
+    {
+        return Ok(Response::from_parts(head, body));
+    }
+    let body = match up_to(body, version.max_body).await? {
+        Read::Whole(bytes) => Body::Full(bytes),
+        Read::Larger(body) => body,
+    };
+    Ok(Response::from_parts(head, body))
+}
+
 /// What came of reading a body up to a limit.
 enum Read {
     Whole(Bytes),
