@@ -1,6 +1,6 @@
 //! `onceward demo` (C4): agents race for a counter, first directly, then through Onceward by each protection.
 //!
-//! What the columns mean, for the demo by its upstream's own ledger ([`ledger`]), where each write stands with
+//! What the columns mean, for the demo by its upstream's own ledger (`demo/ledger.rs`), where each write stands with
 //! its operation and with what its value was computed from:
 //!
 //! - *expected*: the start plus one for each operation that an agent was told is done.
