@@ -1,6 +1,6 @@
 //! `onceward demo` (C4): agents race for a counter, first directly, then through Onceward by each protection.
 //!
-//! What the columns mean, for the demo by its upstream's own ledger ([`ledger`]), where each write stands with
+//! What the columns mean, for the demo by its upstream's own ledger (`demo/ledger.rs`), where each write stands with
 //! its operation and with what its value was computed from:
 //!
 //! - *expected*: the start plus one for each operation that an agent was told is done.
@@ -173,6 +173,15 @@ resource = "/counters/{{id}}"
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::race::front::checked;
+    use crate::config::checked::Guard;
+
+    #[test]
+    fn the_proxy_accepts_its_routes() {
+        let config = checked(&routes(([127, 0, 0, 1], 3000).into())).unwrap();
+        let guards: Vec<_> = config.routes.iter().map(|route| (route.guard, route.queue.turns)).collect();
+        assert_eq!(guards, [(Guard::State, true), (Guard::Tool, true)]);
+    }
 
     const SIZE: Size = Size { agents: 8, ops: 10 };
 

@@ -1,7 +1,7 @@
 //! One agent: it counts up, loses answers and tries again.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, IF_MATCH};
@@ -19,6 +19,8 @@ const THINK: Duration = Duration::from_millis(3);
 /// So often the same request is sent, and so often an operation starts anew after a conflict.
 const TRIES: u32 = 10;
 const ATTEMPTS: u32 = 1000;
+/// An agent stands back no longer than this after a conflict.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// What a retry waits inside Onceward for the end of the first try, rather than asking again.
@@ -113,19 +115,24 @@ impl Agent {
         let first = key;
         let mut key = first.to_owned();
         for attempt in 0..ATTEMPTS {
-            let order = self.order(&key, attempt, &next).await?;
+            let order = self.order(&key, &next).await?;
+            let sent = Instant::now();
             match self.deliver(&order, &mut fate).await? {
                 Outcome::Done => return Ok(()),
                 Outcome::Conflict { new_key: false } => {}
                 Outcome::Conflict { new_key: true } => key = format!("{first}.{attempt}"),
             }
             self.tally.conflicts += 1;
+            // Longer after each conflict, in the measure of this API, so that many agents get along. Before the
+            // reading: between reading and writing it would only make room for others.
+            let longest = sent.elapsed().saturating_mul(1 << attempt.min(6));
+            self.pause(longest.min(LONGEST_PAUSE)).await;
         }
         Err(format!("still a conflict after {ATTEMPTS} attempts"))
     }
 
     /// Reads, thinks, and says what to write.
-    async fn order(&mut self, key: &str, attempt: u32, next: impl Fn(i64) -> i64) -> Result<Order, String> {
+    async fn order(&mut self, key: &str, next: impl Fn(i64) -> i64) -> Result<Order, String> {
         let scene = Arc::clone(&self.scene);
         let key = HeaderValue::from_str(key).map_err(|_| format!("`{key}` cannot be a key"))?;
         let mut headers: HeaderMap = [(KEY, key), PREFER].into_iter().collect();
@@ -133,7 +140,7 @@ impl Agent {
             return Ok(Order { method: Method::POST, headers, body: Bytes::new() });
         };
         let reading = self.connection.read().await?;
-        self.think(attempt).await;
+        self.pause(2 * THINK).await;
         let number = next(field.get(&reading.document)?);
         let body = match scene.write.is_whole() {
             true => field.put(reading.document, number)?,
@@ -150,9 +157,8 @@ impl Agent {
         Ok(Order { method: method.clone(), headers, body: body.to_string().into() })
     }
 
-    /// Longer after each conflict, so that many agents get along.
-    async fn think(&mut self, attempt: u32) {
-        let longest = THINK.saturating_mul(2 + 2 * attempt.min(8));
+    /// A time between nothing and `longest`.
+    async fn pause(&mut self, longest: Duration) {
         tokio::time::sleep(longest.mul_f64(self.random.f64())).await;
     }
 

@@ -20,12 +20,6 @@ pub(crate) struct Size {
     pub(crate) ops: u16,
 }
 
-impl Size {
-    pub(crate) fn operations(self) -> u64 {
-        u64::from(self.agents) * u64::from(self.ops)
-    }
-}
-
 /// Lets all agents begin together, waits for the last, and sums up. Their connections are closed by then.
 pub(crate) async fn race(scene: Scene, size: Size) -> Result<Tally, String> {
     let scene = Arc::new(scene);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Way;
 use super::crowd::Size;
-use super::row::{Row, Table};
+use super::row::{Note, Row, Table};
 
 pub(super) struct Report {
     pub(super) size: Size,
@@ -37,45 +37,34 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{} agents added one {} times each; one answer in ten was dropped.\n",
-            self.size.agents, self.size.ops
-        )?;
+        let Size { agents, ops } = self.size;
+        writeln!(f, "{agents} agents added one, {ops} times each; one answer in ten was dropped.\n")?;
         writeln!(f, "{}", Table(&self.rows))?;
         for row in &self.rows {
             match row.row == Way::Direct.name() {
-                true => direct(f, row)?,
-                false => version(f, row)?,
+                true => write!(f, "{}", Note::new(row.row, direct(row)))?,
+                false => write!(f, "{}", Note::protected(row, version(row)))?,
             }
         }
         Ok(())
     }
 }
 
-fn direct(f: &mut fmt::Formatter<'_>, row: &Row) -> fmt::Result {
-    if row.lost == 0 {
-        writeln!(
-            f,
-            "direct    Nothing was lost. Either this API protects itself, or it takes more agents or"
-        )?;
-        return writeln!(f, "          operations to meet the race.");
-    }
-    writeln!(
-        f,
-        "direct    {} increments were answered as done and overwritten by others; {} retries",
-        row.lost, row.duplicated
-    )?;
-    writeln!(f, "          were performed although their first try had been.")
+fn direct(row: &Row) -> String {
+    let lost = match row.lost {
+        0 => "Nothing was lost: either this API protects itself, or it takes more agents to meet the race."
+            .to_owned(),
+        lost => format!("{lost} increments were answered as done and written over by others."),
+    };
+    format!("{lost} {} retries were performed although their first try had been.", row.duplicated)
 }
 
-fn version(f: &mut fmt::Formatter<'_>, row: &Row) -> fmt::Result {
-    writeln!(
-        f,
-        "version   {} writes built on an old version were refused and made anew from a fresh",
-        row.conflicts
-    )?;
-    writeln!(f, "          read; {} retries got the first answer again.", row.replays)
+fn version(row: &Row) -> String {
+    format!(
+        "{} writes built on an old version were refused and made anew from a fresh read; {} retries got the \
+         first answer again.",
+        row.conflicts, row.replays
+    )
 }
 
 #[cfg(test)]

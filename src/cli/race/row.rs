@@ -82,6 +82,45 @@ impl fmt::Display for Table<'_> {
     }
 }
 
+/// What a row shows, beside its name and in lines that fit a terminal.
+pub(crate) struct Note<'a> {
+    row: &'a str,
+    text: String,
+}
+
+impl<'a> Note<'a> {
+    pub(crate) fn new(row: &'a str, text: String) -> Self {
+        Self { row, text }
+    }
+
+    /// For a row that has to hold: how it did, unless it did not.
+    pub(crate) fn protected(row: &'a Row, text: String) -> Self {
+        let held = row.failures().is_empty();
+        Self::new(row.row, if held { text } else { "This protection did not hold.".to_owned() })
+    }
+}
+
+const WIDTH: usize = 78;
+
+impl fmt::Display for Note<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut column = 10;
+        write!(f, "{:column$}", self.row)?;
+        for (nth, word) in self.text.split_whitespace().enumerate() {
+            let length = word.chars().count() + 1;
+            if column + length > WIDTH {
+                write!(f, "\n{:10}", "")?;
+                column = 10;
+            } else if nth > 0 {
+                write!(f, " ")?;
+            }
+            write!(f, "{word}")?;
+            column += length;
+        }
+        writeln!(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +150,24 @@ mod tests {
             "",
         ];
         assert_eq!(Table(&[row(4, 1, 0)]).to_string(), lines.join("\n"));
+    }
+
+    #[test]
+    fn a_note_stands_in_its_column() {
+        let text = "word ".repeat(20);
+        let lines = [
+            "version   word word word word word word word word word word word word word",
+            "          word word word word word word word",
+            "",
+        ];
+        assert_eq!(Note::new("version", text).to_string(), lines.join("\n"));
+    }
+
+    #[test]
+    fn a_protection_that_did_not_hold_is_not_praised() {
+        let note = |row: &Row| Note::protected(row, "It held.".to_owned()).to_string();
+        assert_eq!(note(&row(5, 0, 0)), "version   It held.\n");
+        assert_eq!(note(&row(4, 1, 0)), "version   This protection did not hold.\n");
     }
 
     #[test]

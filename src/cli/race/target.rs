@@ -142,7 +142,16 @@ fn count(name: &'static str, start: i64, last: i64, tally: &Tally) -> Row {
 
 #[cfg(test)]
 mod tests {
+    use super::super::front::checked;
     use super::*;
+
+    #[test]
+    fn the_proxy_accepts_its_route() {
+        for url in ["http://127.0.0.1:3000/counters/1", "http://[::1]:3000/", "http://api.example/a?b=c"] {
+            let config = checked(&routes(&Url::parse(url).unwrap()));
+            assert_eq!(config.map(|config| config.routes.len()), Ok(1), "{url}");
+        }
+    }
 
     fn tally(again: u64) -> Tally {
         Tally { done: vec![String::new(); 4], again, ..Tally::default() }
