@@ -75,8 +75,8 @@ fn length(digits: &str) -> i64 {
 /// Hands out a form that equal numbers share and others do not. Exponents over 18 digits count as they are spelled: two
 /// such numbers may come out different though they are equal, never the other way round.
 pub(super) fn canonical(spelled: &str, out: &mut impl FnMut(&[u8])) {
-    // By far the most numbers are short whole ones, and their own normal form.
-    if spelled.len() < 10 && spelled.bytes().all(|byte| matches!(byte, b'1'..=b'9')) {
+    // By far the most numbers are whole ones, and mostly their own normal form.
+    if spelled.bytes().all(|byte| byte.is_ascii_digit()) && !spelled.ends_with('0') {
         out(b"+");
         out(&0_i64.to_le_bytes());
         return write_text(b'd', spelled, out);
@@ -100,33 +100,34 @@ pub(super) fn canonical(spelled: &str, out: &mut impl FnMut(&[u8])) {
     write_text(b'd', &[number.whole, number.fraction].concat(), out);
 }
 
-/// The one text for a value: plain (`150`, `0.05`) with up to 40 zeros added, else in scientific notation.
-pub(super) fn text(spelled: &str) -> String {
+/// The one text for a value: plain (`150`, `0.05`) with up to 40 zeros added, else in scientific notation. `None`: the
+/// exponent has over 18 digits.
+pub(super) fn text(spelled: &str) -> Option<String> {
     let number = Decimal::of(spelled);
     let digits = [number.whole, number.fraction].concat();
     if digits.is_empty() {
-        return "0".to_owned();
+        return Some("0".to_owned());
     }
     let sign = if number.negative { "-" } else { "" };
     let exponent = match number.exponent {
         Exponent::Small(exponent) => exponent,
-        Exponent::Huge { .. } => return spelled.to_ascii_lowercase(),
+        Exponent::Huge { .. } => return None,
     };
     // Where the point stands, counted from the first digit.
     let point = length(&digits) + exponent;
     if (0..=MAX_ZEROS).contains(&exponent) {
         let zeros = usize::try_from(exponent).unwrap_or(0);
-        return format!("{sign}{digits}{}", "0".repeat(zeros));
+        return Some(format!("{sign}{digits}{}", "0".repeat(zeros)));
     }
     if exponent < 0 && point > 0 {
         let (whole, fraction) = digits.split_at(usize::try_from(point).unwrap_or(0));
-        return format!("{sign}{whole}.{fraction}");
+        return Some(format!("{sign}{whole}.{fraction}"));
     }
     if (-MAX_ZEROS..=0).contains(&point) {
         let zeros = usize::try_from(-point).unwrap_or(0);
-        return format!("{sign}0.{}{digits}", "0".repeat(zeros));
+        return Some(format!("{sign}0.{}{digits}", "0".repeat(zeros)));
     }
     let (first, rest) = digits.split_at(1);
     let dot = if rest.is_empty() { "" } else { "." };
-    format!("{sign}{first}{dot}{rest}e{}", point - 1)
+    Some(format!("{sign}{first}{dot}{rest}e{}", point - 1))
 }

@@ -11,7 +11,7 @@
 //! 5. Only where such a part is the whole template its value names the whole resource, so that its slashes part
 //!    segments; one that begins with `/` is put to normal form like a path: `{query:path}` meets the path itself.
 //! 6. Behind a literal `?` also sub-delimiters, `:` and `@` are encoded: a value cannot add a parameter to a probe.
-//! 7. In a template that begins with `/` no value may be a dot segment: a probe cannot be led elsewhere.
+//! 7. In a template that begins with `/` no value may make a dot segment: a probe cannot be led elsewhere.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -30,6 +30,8 @@ const MAX_RENDERED: usize = 8192;
 pub struct Template {
     text: Box<str>,
     pieces: Vec<Piece>,
+    /// Whether it begins with `/` and has a part that could make a dot segment (rule 7).
+    watched: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,8 +64,6 @@ enum Spelling {
     AsItIs,
     /// Rule 4.
     Segment,
-    /// Rules 4 and 7.
-    PathSegment,
     /// Rule 5.
     Whole,
     /// Rule 6.
@@ -135,13 +135,13 @@ impl Template {
                 (Source::Capture(_), false) => Spelling::AsItIs,
                 (_, true) => Spelling::Query,
                 (_, false) if pieces.is_empty() && behind.is_empty() => Spelling::Whole,
-                (_, false) if path_like => Spelling::PathSegment,
                 (_, false) => Spelling::Segment,
             };
             pieces.push(Piece::Part(Part { text: format!("{{{name}}}").into(), source, spelling }));
             (rest, offset) = (behind, offset + name.len() + 2);
         }
-        Ok(Self { text: text.into(), pieces })
+        let watched = path_like && pieces.iter().any(Piece::is_segment);
+        Ok(Self { text: text.into(), pieces, watched })
     }
 
     /// As it was written.
@@ -169,8 +169,32 @@ impl Template {
                 Piece::Part(part) => part.render(from, &mut out)?,
             }
         }
+        if self.watched && has_dot_segment(&out) {
+            return Err(Unrendered {
+                part: self.text.to_string(),
+                reason: "becomes a path with a dot segment, which names no resource",
+            });
+        }
         Ok(out)
     }
+}
+
+impl Piece {
+    fn is_segment(&self) -> bool {
+        match self {
+            Self::Literal(_) => false,
+            Self::Part(part) => part.spelling == Spelling::Segment,
+        }
+    }
+}
+
+/// Whether the path before a `?` has a `.` or `..` segment.
+fn has_dot_segment(rendered: &str) -> bool {
+    rendered.contains("/.")
+        && rendered
+            .split('?')
+            .next()
+            .is_some_and(|path| path.split('/').any(|segment| matches!(segment, "." | "..")))
 }
 
 impl Source {
@@ -219,10 +243,6 @@ impl Part {
         match self.spelling {
             Spelling::AsItIs => out.push_str(value),
             Spelling::Segment => encode(value, is_plain, out),
-            Spelling::PathSegment if matches!(value, "." | "..") => {
-                return refuse("is a dot segment, which names no resource");
-            }
-            Spelling::PathSegment => encode(value, is_plain, out),
             Spelling::Query => encode(value, |byte| is_unreserved(byte) || !byte.is_ascii(), out),
             Spelling::CaptureInQuery => {
                 encode(value, |byte| is_unreserved(byte) || !byte.is_ascii() || byte == b'%', out);
@@ -280,7 +300,11 @@ fn normal_literal(
     *in_query = !query.is_empty();
     let mut normal = spell(path, b"/").map_err(bad)?;
     if path_like {
-        if normal.split('/').any(|segment| matches!(segment, "." | "..")) {
+        // What stands before the first slash, or behind the last with a part there, is only some of a segment.
+        let open = usize::from(!last && !*in_query);
+        let mut whole = normal.split('/').skip(1).collect::<Vec<_>>();
+        whole.truncate(whole.len().saturating_sub(open));
+        if whole.iter().any(|segment| matches!(*segment, "." | "..")) {
             return Err(TemplateProblem::new(offset, "a template has no . and .. segments"));
         }
         while normal.contains("//") {
@@ -294,3 +318,6 @@ fn normal_literal(
     normal.push_str(&spell(query, b"/?").map_err(bad)?);
     Ok(normal.into())
 }
+
+#[cfg(test)]
+mod tests;
