@@ -12,10 +12,11 @@ use onceward::protocol::path::NormalPath;
 use onceward::protocol::prefer::Prefer;
 use onceward::protocol::template::{Captures, Lookup, PathTemplate, Template};
 
-/// 300 bytes.
-const BODY: &[u8] = br#"{"title": "Quarterly plan", "rev": 17, "tags": ["plan", "q3", "draft"], "owner": {"name": "Ada L.",
-"team": 42, "active": true}, "body": "The first paragraph of a document that an agent edits.\nAnd a second one.", "due":
-"2026-09-30T12:00:00Z", "score": 0.75, "parent": null, "watchers": [1, 2, 3, 5, 8]   }"#;
+/// About 300 bytes.
+const BODY: &[u8] = br#"{"title": "Quarterly plan", "rev": 17, "tags": ["plan", "q3", "draft"],
+"owner": {"name": "Ada L.", "team": 42, "active": true}, "due": "2026-09-30T12:00:00Z", "score": 0.75,
+"body": "The first paragraph of a document that an agent edits.\nAnd a second one.",
+"parent": null, "watchers": [1, 2, 3, 5, 8]   }"#;
 
 const KEY: &[u8] = b"\"8e03978e-40d5-43dd-bc93-6894a57f9324\"";
 
@@ -85,7 +86,8 @@ fn fingerprints(c: &mut Criterion) {
     let multipart = parts(
         b"multipart/form-data; boundary=xyz",
         b"--xyz\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nhello\r\n--xyz\r\n\
-          Content-Disposition: form-data; name=\"b\"; filename=\"b.txt\"\r\nContent-Type: text/plain\r\n\r\nworld\r\n--xyz--\r\n",
+          Content-Disposition: form-data; name=\"b\"; filename=\"b.txt\"\r\nContent-Type: text/plain\r\n\r\n\
+          world\r\n--xyz--\r\n",
     );
     c.bench_function("fingerprint, 300 bytes as JSON", |b| {
         b.iter(|| fingerprint(Compare::Json, black_box(&json)))

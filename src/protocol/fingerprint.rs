@@ -1,9 +1,10 @@
 //! What makes two requests under one key the same (K3).
 //!
 //! 1. Method, path, query, content type and the whole body count; preconditions and other fields do not.
-//! 2. With [`Compare::Json`] a JSON body counts by its meaning and a multipart one by its parts, the boundary left out
-//!    of it and of the content type. What does not parse counts by its bytes.
-//! 3. Each field goes into the hash with its length, each body with its kind: nothing can pass for something else.
+//! 2. With [`Compare::Json`] a JSON body counts by its meaning and a multipart one by its parts, the boundary
+//!    left out of it and of the content type. What does not parse counts by its bytes.
+//! 3. Each field goes into the hash with its length, each body with its kind: nothing can pass for something
+//!    else.
 
 use super::{json, multipart};
 
@@ -228,8 +229,8 @@ mod tests {
     fn multipart_counts_by_its_parts() {
         let kind = |boundary: &str| format!("multipart/form-data; boundary={boundary}").into_bytes();
         let body = |boundary: &str, content: &str| {
-            format!("--{boundary}\r\nContent-Disposition: form-data; name=a\r\n\r\n{content}\r\n--{boundary}--\r\n")
-                .into_bytes()
+            let header = "Content-Disposition: form-data; name=a";
+            format!("--{boundary}\r\n{header}\r\n\r\n{content}\r\n--{boundary}--\r\n").into_bytes()
         };
         let (kind_x, kind_y) = (kind("xxx"), kind("yyy"));
         let (x, y, z) = (body("xxx", "hello"), body("yyy", "hello"), body("yyy", "hullo"));
@@ -243,23 +244,33 @@ mod tests {
         assert_eq!(same(&of(Some(&kind_x), &x), &of(Some(more), &y)), [false, false]);
     }
 
+    // Records outlive an update: this may only change together with their format.
     #[test]
-    fn it_is_stored_and_read() {
+    fn it_stays_the_same() {
         let json = fingerprint(Compare::Json, &of(JSON, b"{\"a\": 1}"));
+        assert_eq!(
+            format!("{:032x}", u128::from_be_bytes(*json.as_bytes())),
+            "e906614c2816aa491f891643d14700d0"
+        );
         assert_eq!(Fingerprint::from_bytes(*json.as_bytes()), json);
     }
 
     proptest! {
         #[test]
         fn any_difference_shows(
-            one in (".{0,3}", ".{0,3}", prop::option::of(".{0,3}"), prop::option::of(prop::collection::vec(any::<u8>(), 0..3)), prop::collection::vec(any::<u8>(), 0..3)),
-            other in (".{0,3}", ".{0,3}", prop::option::of(".{0,3}"), prop::option::of(prop::collection::vec(any::<u8>(), 0..3)), prop::collection::vec(any::<u8>(), 0..3)),
+            requests in prop::array::uniform2((
+                "[ab]{0,2}",
+                "[ab]{0,2}",
+                prop::option::of("[ab]{0,2}"),
+                prop::option::of(prop::collection::vec(b'a'..=b'b', 0..3)),
+                prop::collection::vec(b'a'..=b'b', 0..3),
+            )),
         ) {
-            let hashed = [&one, &other].map(|(method, path, query, content_type, body)| {
-                let parts = Parts { method, path, query: query.as_deref(), content_type: content_type.as_deref(), body };
-                fingerprint(Compare::Json, &parts)
+            let hashed = requests.each_ref().map(|(method, path, query, content_type, body)| {
+                let (query, content_type) = (query.as_deref(), content_type.as_deref());
+                fingerprint(Compare::Json, &Parts { method, path, query, content_type, body })
             });
-            prop_assert_eq!(hashed[0] == hashed[1], one == other);
+            prop_assert_eq!(hashed[0] == hashed[1], requests[0] == requests[1]);
         }
 
         /// Hashing in one go and piece by piece give the same.

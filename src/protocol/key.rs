@@ -5,6 +5,7 @@
 //! 3. It has 1 to 255 characters of visible ASCII; a space, a comma or a quote stands inside quotes only.
 //! 4. Parameters behind a structured-field string are allowed by its grammar, and mean nothing here.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
@@ -19,8 +20,8 @@ pub struct IdempotencyKey {
 }
 
 impl IdempotencyKey {
-    /// Reads the key from all `Idempotency-Key` field lines of a request (K1). An empty slice is an empty key;
-    /// whether one is needed at all (K2) is asked before.
+    /// Reads the key from all `Idempotency-Key` field lines of a request (K1). An empty slice is an empty
+    /// key; whether one is needed at all (K2) is asked before.
     ///
     /// # Errors
     /// What is wrong with it, for `invalid-idempotency-key`.
@@ -107,12 +108,30 @@ impl Hash for IdempotencyKey {
 
 /// Reads a structured-field string; `inside` is `value` behind its opening quote.
 fn quoted(value: &[u8], inside: &[u8]) -> Result<IdempotencyKey, KeyProblem> {
+    let (text, behind) = match inside.iter().position(|&byte| matches!(byte, b'"' | b'\\')) {
+        None => return Err(KeyProblem::Unterminated),
+        Some(end) => match inside.split_at_checked(end) {
+            Some((text, [b'"', behind @ ..])) => (Cow::Borrowed(text), behind),
+            Some(_) | None => unescape(inside)?,
+        },
+    };
+    match trim(behind) {
+        [] => {}
+        [b',', ..] => return Err(KeyProblem::Twice),
+        _ if sfv::Parser::new(value).parse::<sfv::Item>().is_ok() => {}
+        _ => return Err(KeyProblem::Trailing),
+    }
+    IdempotencyKey::checked(&text, true)
+}
+
+/// The text up to the closing quote with its escapes undone, and what is behind that quote.
+fn unescape(inside: &[u8]) -> Result<(Cow<'_, [u8]>, &[u8]), KeyProblem> {
     let mut text = Vec::with_capacity(inside.len());
     let mut bytes = inside.iter();
     loop {
         match bytes.next() {
             None => return Err(KeyProblem::Unterminated),
-            Some(b'"') => break,
+            Some(b'"') => return Ok((Cow::Owned(text), bytes.as_slice())),
             Some(b'\\') => match bytes.next() {
                 None => return Err(KeyProblem::Unterminated),
                 Some(&escaped @ (b'"' | b'\\')) => text.push(escaped),
@@ -121,13 +140,6 @@ fn quoted(value: &[u8], inside: &[u8]) -> Result<IdempotencyKey, KeyProblem> {
             Some(&byte) => text.push(byte),
         }
     }
-    match trim(bytes.as_slice()) {
-        [] => {}
-        [b',', ..] => return Err(KeyProblem::Twice),
-        _ if sfv::Parser::new(value).parse::<sfv::Item>().is_ok() => {}
-        _ => return Err(KeyProblem::Trailing),
-    }
-    IdempotencyKey::checked(&text, true)
 }
 
 /// Takes optional white space (RFC 9110 §5.6.3) off both ends.
@@ -170,7 +182,7 @@ impl fmt::Display for KeyProblem {
             Self::TooLong => "The Idempotency-Key is longer than 255 characters.",
             Self::BadByte => "The Idempotency-Key has a character in it that is not visible ASCII.",
             Self::NeedsQuotes => {
-                "The Idempotency-Key has a space, a comma or a quote in it, which only stand inside double quotes."
+                "The Idempotency-Key has a space, a comma or a quote in it, and no double quotes around it."
             }
             Self::Twice => "The Idempotency-Key was sent more than once.",
             Self::Unterminated => "The Idempotency-Key opens a double quote and does not close it.",

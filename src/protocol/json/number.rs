@@ -35,8 +35,8 @@ impl<'a> Decimal<'a> {
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
         let whole = whole.trim_start_matches('0');
         let fraction = fraction.trim_end_matches('0');
-        // Zeros behind the whole digits count for the exponent only where no fraction is behind them, those before
-        // the fraction only where nothing is before them.
+        // Zeros behind the whole digits count for the exponent only where no fraction is behind them, those
+        // before the fraction only where nothing is before them.
         let (whole, fraction, moved) = match (whole, fraction) {
             ("", fraction) => ("", fraction.trim_start_matches('0'), -length(fraction)),
             (whole, "") => {
@@ -72,36 +72,38 @@ fn length(digits: &str) -> i64 {
     i64::try_from(digits.len()).unwrap_or(i64::MAX)
 }
 
-/// Hands out a form that equal numbers share and others do not. Exponents over 18 digits count as they are spelled: two
-/// such numbers may come out different though they are equal, never the other way round.
+/// Hands out a form that equal numbers share and others do not. Exponents over 18 digits count as they are
+/// spelled: two such numbers may come out different though they are equal, never the other way round.
 pub(super) fn canonical(spelled: &str, out: &mut impl FnMut(&[u8])) {
     // By far the most numbers are whole ones, and mostly their own normal form.
     if spelled.bytes().all(|byte| byte.is_ascii_digit()) && !spelled.ends_with('0') {
-        out(b"+");
-        out(&0_i64.to_le_bytes());
-        return write_text(b'd', spelled, out);
+        return write_text(b'd', spelled.as_bytes(), out);
     }
     let number = Decimal::of(spelled);
-    out(if number.negative { b"-" } else { b"+" });
+    if number.negative {
+        out(b"-");
+    }
     match number.exponent {
-        Exponent::Small(exponent) => out(&exponent.to_le_bytes()),
+        Exponent::Small(0) => {}
+        Exponent::Small(exponent) => {
+            out(b"e");
+            out(&exponent.to_le_bytes());
+        }
         Exponent::Huge { negative, digits, moved } => {
-            // No small exponent is as far out.
-            out(&i64::MIN.to_le_bytes());
+            out(if negative { b"h" } else { b"H" });
             out(&moved.to_le_bytes());
-            out(if negative { b"-" } else { b"+" });
-            write_text(b'e', digits, out);
+            write_text(b'd', digits.as_bytes(), out);
         }
     }
     // Joined, so that where the point stood does not show.
     if number.fraction.is_empty() {
-        return write_text(b'd', number.whole, out);
+        return write_text(b'd', number.whole.as_bytes(), out);
     }
-    write_text(b'd', &[number.whole, number.fraction].concat(), out);
+    write_text(b'd', [number.whole, number.fraction].concat().as_bytes(), out);
 }
 
-/// The one text for a value: plain (`150`, `0.05`) with up to 40 zeros added, else in scientific notation. `None`: the
-/// exponent has over 18 digits.
+/// The one text for a value: plain (`150`, `0.05`) with up to 40 zeros added, else in scientific notation.
+/// `None`: the exponent has over 18 digits.
 pub(super) fn text(spelled: &str) -> Option<String> {
     let number = Decimal::of(spelled);
     let digits = [number.whole, number.fraction].concat();

@@ -1,6 +1,7 @@
 //! A route's path (R1).
 //!
-//! 1. `{name}` is one whole segment that is not empty; `{*name}` is all that is left, also nothing, and stands last.
+//! 1. `{name}` is one whole segment that is not empty; `{*name}` is all that is left, also nothing, and
+//!    stands last.
 //! 2. Literal segments are put to normal form, so that a template means the same however it is spelled.
 //! 3. The most specific wins, compared segment by segment: a literal, a capture, the end, the rest.
 
@@ -103,8 +104,8 @@ impl PathTemplate {
         Specificity(ranks)
     }
 
-    /// Whether the two match exactly the same paths, so that neither is the more specific. Two that both match some
-    /// path and are not the same in this sense differ in [`specificity`](Self::specificity).
+    /// Whether the two match exactly the same paths, so that neither is the more specific. Two that both
+    /// match some path and are not the same in this sense differ in [`specificity`](Self::specificity).
     pub fn same_paths(&self, other: &Self) -> bool {
         self.segments == other.segments
     }
@@ -140,7 +141,8 @@ pub struct Captures<'p> {
 }
 
 impl<'p> Captures<'p> {
-    /// What was captured under a name. Never empty but for a `{*name}`, which has slashes in it and none at its ends.
+    /// What was captured under a name. Never empty but for a `{*name}`, which has slashes in it and none at
+    /// its ends.
     pub fn get(&self, name: &str) -> Option<&'p str> {
         self.names.iter().zip(&self.values).find(|(known, _)| ***known == *name).map(|(_, value)| *value)
     }
@@ -193,7 +195,8 @@ mod tests {
     // R1
     #[test]
     fn what_matches() {
-        let table: [(&str, &str, Option<&[(&str, &str)]>); 24] = [
+        type Captured = Option<&'static [(&'static str, &'static str)]>;
+        let table: [(&str, &str, Captured); 24] = [
             ("/", "/", Some(&[])),
             ("/", "/a", None),
             ("/documents", "/documents", Some(&[])),
@@ -329,7 +332,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_matches_what_the_model_does(one in shapes(), other in shapes(), path in prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 0..5)) {
+        fn it_matches_what_the_model_does(
+            one in shapes(),
+            other in shapes(),
+            path in prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 0..5),
+        ) {
             let normal = NormalPath::parse(&format!("/{}", path.join("/"))).unwrap();
             let [first, second] = [&one, &other].map(|shape| written(shape));
             prop_assert_eq!(first.matches(&normal).is_some(), model(&one, &path));

@@ -1,16 +1,18 @@
 //! Templates of resources and probes (R5, V1).
 //!
-//! 1. A template is literal text and parts: `{capture}`, `{query:NAME}`, `{header:NAME}`, `{json:/pointer}`. Two parts
-//!    have literal text between them, else `ab` + `c` and `a` + `bc` would be one resource.
+//! 1. A template is literal text and parts: `{capture}`, `{query:NAME}`, `{header:NAME}`, `{json:/pointer}`.
+//!    Two parts have literal text between them, else `ab` + `c` and `a` + `bc` would be one resource.
 //! 2. A part that finds nothing, or the empty string, leaves the template unrendered (R6).
 //! 3. A capture is part of a path in normal form, and is taken as it is.
-//! 4. Any other value is plain text, and is spelled as one segment of a path in normal form would spell it: `/`, `%`,
-//!    spaces and all that is neither unreserved, a sub-delimiter, `:`, `@` nor non-ASCII as `%XX`. So
-//!    `/documents/{json:/id}` gives `a/b` the string that the path `/documents/a%2Fb` has, and no value can pass for
-//!    two, as `a/b` + `c` for `a` + `b/c`.
-//! 5. Only where such a part is the whole template its value names the whole resource, so that its slashes part
-//!    segments; one that begins with `/` is put to normal form like a path: `{query:path}` meets the path itself.
-//! 6. Behind a literal `?` also sub-delimiters, `:` and `@` are encoded: a value cannot add a parameter to a probe.
+//! 4. Any other value is plain text, and is spelled as one segment of a path in normal form would spell it:
+//!    `/`, `%`, spaces and all that is neither unreserved, a sub-delimiter, `:`, `@` nor non-ASCII as `%XX`.
+//!    So `/documents/{json:/id}` gives `a/b` the string that the path `/documents/a%2Fb` has, and no value
+//!    can pass for two, as `a/b` + `c` for `a` + `b/c`.
+//! 5. Only where such a part is the whole template its value names the whole resource, so that its slashes
+//!    part segments; one that begins with `/` is put to normal form like a path: `{query:path}` meets the
+//!    path itself.
+//! 6. Behind a literal `?` also sub-delimiters, `:` and `@` are encoded: a value cannot add a parameter to a
+//!    probe.
 //! 7. In a template that begins with `/` no value may make a dot segment: a probe cannot be led elsewhere.
 
 use std::borrow::Cow;
@@ -72,7 +74,8 @@ enum Spelling {
     CaptureInQuery,
 }
 
-/// Where a template finds the values of its parts: strings and numbers as text, `None` for all else and for nothing.
+/// Where a template finds the values of its parts: strings and numbers as text, `None` for all else and for
+/// nothing.
 pub trait Lookup {
     /// What the route's path captured, in normal form.
     fn capture(&self, name: &str) -> Option<Cow<'_, str>>;
@@ -157,7 +160,8 @@ impl Template {
         })
     }
 
-    /// Puts the values in: the one string for all aliases of a resource, with non-ASCII characters as they are.
+    /// Puts the values in: the one string for all aliases of a resource, with non-ASCII characters as they
+    /// are.
     ///
     /// # Errors
     /// The first part that has no value to put in: 400 `no-resource` for a write (R6).
@@ -300,7 +304,8 @@ fn normal_literal(
     *in_query = !query.is_empty();
     let mut normal = spell(path, b"/").map_err(bad)?;
     if path_like {
-        // What stands before the first slash, or behind the last with a part there, is only some of a segment.
+        // What stands before the first slash, or behind the last with a part there, is only some of a
+        // segment.
         let open = usize::from(!last && !*in_query);
         let mut whole = normal.split('/').skip(1).collect::<Vec<_>>();
         whole.truncate(whole.len().saturating_sub(open));
