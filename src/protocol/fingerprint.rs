@@ -236,6 +236,8 @@ mod tests {
         let (x, y, z) = (body("xxx", "hello"), body("yyy", "hello"), body("yyy", "hullo"));
         assert_eq!(same(&of(Some(&kind_x), &x), &of(Some(&kind_y), &y)), [true, false]);
         assert_eq!(same(&of(Some(&kind_x), &x), &of(Some(&kind_y), &z)), [false, false]);
+        let renamed = String::from_utf8_lossy(&y).replace("name=a", "name=b").into_bytes();
+        assert_eq!(same(&of(Some(&kind_x), &x), &of(Some(&kind_y), &renamed)), [false, false]);
         // With the wrong boundary it does not parse.
         assert_eq!(same(&of(Some(&kind_x), &y), &of(Some(&kind_y), &y)), [false, false]);
         let mixed = b"multipart/mixed; boundary=yyy".as_slice();
