@@ -1,1 +1,36 @@
-//! All integration tests, one binary.
+//! All integration tests, one binary: a file per behavior, each on the real proxy as a process of its own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test stops where something is not as it must be"
+)]
+#![allow(unreachable_pub, reason = "a test binary exports nothing")]
+
+mod cli;
+mod config;
+mod connections;
+mod demo;
+mod forwarding;
+mod framing;
+mod harness;
+mod harness_itself;
+mod identity;
+mod in_flight;
+mod keys;
+mod limits;
+mod minted;
+mod operation;
+mod operations;
+mod preconditions;
+mod real_apis;
+mod refusals;
+mod routes;
+mod tidy;
+mod turns;
+mod unknown;
+mod upgrades;
+mod versions;
+mod volatile;

@@ -244,3 +244,26 @@ pub enum OnStoreFailure {
     Closed,
     Open,
 }
+
+impl Route {
+    /// Whether a method only reads on this route (R2, R3).
+    pub fn is_read(&self, method: &Method) -> bool {
+        self.guard == Guard::Read || is_safe(method) || self.reads.contains(method)
+    }
+
+    /// Whether requests go through untouched: the guard is `none` and nothing was set by hand beside it (R2).
+    pub fn passes_through(&self) -> bool {
+        self.guard == Guard::None
+            && !self.idempotency.required
+            && !self.queue.turns
+            && self.version.source == Source::None
+    }
+}
+
+/// Whether a method is registered as safe (R3).
+pub fn is_safe(method: &Method) -> bool {
+    matches!(
+        method.as_str(),
+        "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PROPFIND" | "REPORT" | "SEARCH" | "QUERY"
+    )
+}

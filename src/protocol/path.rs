@@ -96,7 +96,7 @@ pub fn normal_resource(name: &str) -> Result<String, PathProblem> {
     spell(name, b"/?")
 }
 
-/// Percent-encodes what cannot stand in a field value as it is: non-ASCII, control characters, spaces. For
+/// Percent-encodes what cannot stand in a field value or a target as it is: non-ASCII, control characters, spaces. For
 /// `Onceward-Resource` (R5) and the target of a probe. `%` stays, so a normal form comes out as a valid path.
 pub fn percent_encode_non_ascii(text: &str) -> Cow<'_, str> {
     if text.bytes().all(|byte| byte.is_ascii_graphic()) {

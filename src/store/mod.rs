@@ -1,1 +1,103 @@
-//! store
+//! Where records, kept answers and minted versions are.
+//!
+//! A store commits, it does not decide: it reads, compares and swaps a few records at once, and forgets what has
+//! expired. What a record means is decided in `protocol`, with time as an argument.
+
+mod answers;
+pub mod memory;
+mod minted;
+mod reply;
+
+use crate::protocol::record::{Millis, Owner, Phase, Record, RecordId, ResourceId, State};
+
+pub use answers::{Answer, Encoded};
+pub use minted::Number;
+pub use reply::Reply;
+
+/// Why a store did not do what was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreError {
+    /// It could not be reached (S4).
+    Unavailable,
+    /// Only records are left in it, and none of them may be dropped (S2).
+    Full,
+}
+
+/// One step of one record, with what must be true before and what goes with it in the same commit.
+#[derive(Debug)]
+pub struct Change {
+    pub id: RecordId,
+    /// The record must be this execution's, in this phase.
+    pub owner: Owner,
+    pub phase: Phase,
+    pub set: Set,
+    /// What is kept for replays; only with a `Done` that says so.
+    pub answer: Option<Encoded>,
+    pub version: Option<Move>,
+}
+
+/// What becomes of the record.
+#[derive(Debug)]
+pub enum Set {
+    State(State),
+    /// Another execution takes its place.
+    Replace(Record),
+    Remove,
+}
+
+/// How a minted version moves (V8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Move {
+    pub resource: ResourceId,
+    pub to: Number,
+    /// A second move in the future: the end of the rest after an unknown outcome.
+    pub later: Option<(Millis, Number)>,
+}
+
+/// What a claim found.
+#[derive(Debug)]
+pub enum Claimed {
+    /// It stands now.
+    New,
+    /// This stood there already; the claim is handed back.
+    Taken { standing: Box<Record>, yours: Box<Record> },
+}
+
+/// A store. Every step is atomic and by compare-and-swap; each `now` is the caller's clock.
+pub trait Store: Send + Sync {
+    /// Puts a record where there is none, or only an expired one.
+    fn claim(&self, id: RecordId, record: Record, now: Millis) -> Reply<Claimed>;
+
+    /// What stands under an id, unless it has expired.
+    fn read(&self, id: RecordId, now: Millis) -> Reply<Option<Record>>;
+
+    /// The kept answer of a `Done` record; `None` where it was let go (S2).
+    fn answer(&self, id: RecordId) -> Reply<Option<Answer>>;
+
+    /// One step; `false` if the record is not, or no longer, the owner's in that phase.
+    fn commit(&self, change: Change, now: Millis) -> Reply<bool>;
+
+    /// A number above all that were ever given (V8).
+    fn next_number(&self) -> Reply<Number>;
+
+    /// Moves a minted version without a record.
+    fn move_version(&self, to: Move, now: Millis) -> Reply<()>;
+
+    /// The entity tag of a resource whose versions are minted here (V8).
+    fn minted(&self, resource: ResourceId, now: Millis) -> Reply<Box<str>>;
+
+    /// The tag that a number will be.
+    fn minted_tag(&self, resource: ResourceId, number: Number) -> Box<str>;
+
+    /// Records in a phase, or all, at most `most`, in no order.
+    fn scan(&self, phase: Option<Phase>, most: usize, now: Millis) -> Reply<Vec<(RecordId, Record)>>;
+
+    /// How many records are unknown.
+    fn unknown(&self) -> u64;
+
+    /// How full it is, from 0 to 1.
+    fn fill_ratio(&self) -> f64;
+
+    /// Forgets a little of what has expired. Called now and then, off the request path.
+    fn sweep(&self, now: Millis);
+}

@@ -1,1 +1,12 @@
-//! upstream
+//! The only code that calls the tool: connections, one call, and what became of it.
+
+mod body;
+mod call;
+mod connection;
+mod pool;
+mod wire;
+
+pub(crate) use body::Idle;
+pub(crate) use call::collect;
+pub use call::{Call, Failure, Kind};
+pub use pool::Client;

@@ -1,0 +1,258 @@
+//! What became of operations, and how an operator ends an unknown one (O4).
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::problem;
+use crate::agent_api::shown;
+use crate::http::fields;
+use crate::http::timestamp::{millis, now};
+use crate::protocol::record::{Phase, Record, RecordId, ResourceId, State as RecordState};
+use crate::stack::Gate;
+use crate::store::{Answer, Change, Encoded, Move, Set};
+
+/// Most rows of one listing.
+const MOST: usize = 1000;
+
+#[derive(Deserialize)]
+pub(super) struct Which {
+    state: Option<String>,
+}
+
+/// `GET /operations?state=unknown`.
+pub(super) async fn list(State(gate): State<Arc<Gate>>, Query(which): Query<Which>) -> Response {
+    let phase = match which.state.as_deref() {
+        None => None,
+        Some("queued") => Some(Phase::Claimed),
+        Some("running") => Some(Phase::Forwarded),
+        Some("done") => Some(Phase::Done),
+        Some("unknown") => Some(Phase::Unknown),
+        Some(_) => {
+            return problem(StatusCode::BAD_REQUEST, "state is one of queued, running, done, unknown.");
+        }
+    };
+    match gate.store.scan(phase, MOST, now()).await {
+        Ok(mut found) => {
+            found.sort_by_key(|(_, record)| std::cmp::Reverse(record.started_at));
+            let rows: Vec<Value> = found.iter().map(|(id, record)| row(*id, record)).collect();
+            Json(json!({"operations": rows})).into_response()
+        }
+        Err(_) => unavailable(),
+    }
+}
+
+/// `GET /operations/{id}`.
+pub(super) async fn show(State(gate): State<Arc<Gate>>, Path(id): Path<String>) -> Response {
+    match find(&gate, &id).await {
+        Ok((id, record)) => Json(row(id, &record)).into_response(),
+        Err(response) => response,
+    }
+}
+
+fn row(id: RecordId, record: &Record) -> Value {
+    let mut members = Map::new();
+    members.insert("id".into(), id.to_text().into());
+    members.extend(shown(record));
+    if let RecordState::Unknown { mark: Some(mark), .. } | RecordState::Forwarded { mark: Some(mark), .. } =
+        &record.state
+    {
+        if let Some(compared) = &mark.compared {
+            let tag = compared.as_ref().map(|tag| tag.as_str());
+            members.insert("compared_etag".into(), json!(tag));
+        }
+        if mark.fence != 0 {
+            members.insert("fence".into(), mark.fence.into());
+        }
+    }
+    Value::Object(members)
+}
+
+async fn find(gate: &Gate, id: &str) -> Result<(RecordId, Record), Response> {
+    let nothing = || problem(StatusCode::NOT_FOUND, "There is no operation with this id, or it has expired.");
+    let id = RecordId::parse(id).ok_or_else(nothing)?;
+    let record = gate.store.read(id, now()).await.map_err(|_| unavailable())?;
+    record.map(|record| (id, record)).ok_or_else(nothing)
+}
+
+fn unavailable() -> Response {
+    problem(StatusCode::SERVICE_UNAVAILABLE, "The store cannot be reached.")
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Resolution {
+    r#as: As,
+    response: Option<Resolved>,
+    who: String,
+    why: String,
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "kebab-case")]
+enum As {
+    Executed,
+    NotExecuted,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Resolved {
+    status: u16,
+    #[serde(default)]
+    headers: Map<String, Value>,
+    #[serde(default)]
+    body: Value,
+}
+
+/// `POST /operations/{id}/resolve`.
+pub(super) async fn resolve(State(gate): State<Arc<Gate>>, Path(id): Path<String>, body: Bytes) -> Response {
+    let resolution: Resolution = match serde_json::from_slice(&body) {
+        Ok(resolution) => resolution,
+        Err(error) => {
+            return problem(StatusCode::BAD_REQUEST, &format!("The body is not a resolution: {error}."));
+        }
+    };
+    if resolution.who.trim().is_empty() || resolution.why.trim().is_empty() {
+        return problem(
+            StatusCode::BAD_REQUEST,
+            "who and why say who decided this and by what; neither is empty.",
+        );
+    }
+    if resolution.r#as == As::NotExecuted && resolution.response.is_some() {
+        return problem(StatusCode::BAD_REQUEST, "What was not executed has no response.");
+    }
+    let (id, record) = match find(&gate, &id).await {
+        Ok(found) => found,
+        Err(response) => return response,
+    };
+    if record.state.phase() != Phase::Unknown {
+        return problem(
+            StatusCode::CONFLICT,
+            "This operation is not unknown; only an unknown one can be resolved.",
+        );
+    }
+    match apply(&gate, id, &record, &resolution).await {
+        Ok(true) => {
+            let Resolution { who, why, .. } = &resolution;
+            let route = record.route.as_ref();
+            tracing::warn!(target: "onceward::operator", operation = id.to_text(), route, who, why,
+                resolved_as = ?resolution.r#as, "an unknown operation was resolved");
+            settled(&gate, id, &record).await;
+            Json(json!({"id": id.to_text(), "resolved": true})).into_response()
+        }
+        Ok(false) => problem(StatusCode::CONFLICT, "This operation has changed meanwhile; look at it again."),
+        Err(response) => response,
+    }
+}
+
+async fn apply(
+    gate: &Gate,
+    id: RecordId,
+    record: &Record,
+    resolution: &Resolution,
+) -> Result<bool, Response> {
+    let (set, answer) = match resolution.r#as {
+        As::NotExecuted => (Set::Remove, None),
+        As::Executed => {
+            let answer = answer(resolution.response.as_ref())?;
+            let rules = gate.rules.load_full();
+            let route = rules.config.routes.iter().find(|route| route.name == record.route);
+            let ttl = route.map_or(86_400_000, |route| millis(route.idempotency.ttl));
+            let at = now();
+            let status = answer.0.as_u16();
+            let expires_at = at.saturating_add(ttl);
+            (
+                Set::State(RecordState::Done { status, kept: true, completed_at: at, expires_at }),
+                Some(answer.1),
+            )
+        }
+    };
+    let change = Change { id, owner: record.owner, phase: Phase::Unknown, set, answer, version: None };
+    gate.store.commit(change, now()).await.map_err(|_| unavailable())
+}
+
+/// The answer that is replayed from now on; 204 without one.
+fn answer(resolved: Option<&Resolved>) -> Result<(StatusCode, Encoded), Response> {
+    let bad = |what: &str| problem(StatusCode::BAD_REQUEST, what);
+    let Some(resolved) = resolved else {
+        let status = StatusCode::NO_CONTENT;
+        return Ok((status, Answer::encode(status, &axum::http::HeaderMap::new(), b"")));
+    };
+    let status = StatusCode::from_u16(resolved.status).ok().filter(|status| status.as_u16() >= 200);
+    let status = status.ok_or_else(|| bad("response.status is not the status of an answer."))?;
+    let mut headers = axum::http::HeaderMap::new();
+    for (name, value) in &resolved.headers {
+        let name: HeaderName =
+            name.parse().map_err(|_| bad("A name in response.headers is not a field name."))?;
+        let values = match value {
+            Value::Array(values) => values.iter().filter_map(Value::as_str).collect(),
+            Value::String(text) => vec![text.as_str()],
+            _ => return Err(bad("A value in response.headers is not a string.")),
+        };
+        for value in values {
+            let value = HeaderValue::from_str(value)
+                .map_err(|_| bad("A value in response.headers is no field value."))?;
+            if fields::is_kept(&name) {
+                headers.append(name.clone(), value);
+            }
+        }
+    }
+    let body = match &resolved.body {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => {
+            let json = HeaderValue::from_static("application/json");
+            headers.entry(axum::http::header::CONTENT_TYPE).or_insert(json);
+            other.to_string()
+        }
+    };
+    Ok((status, Answer::encode(status, &headers, body.as_bytes())))
+}
+
+/// An operator's word ends the rest (Q5), and with it the second move of a minted version is due (V8).
+async fn settled(gate: &Gate, id: RecordId, record: &Record) {
+    let resource = ResourceId::new(&record.resource);
+    if let Ok(to) = gate.store.next_number().await {
+        let moved = gate.store.move_version(Move { resource, to, later: None }, now()).await;
+        if moved.is_err() {
+            gate.metrics.store_errors.inc();
+        }
+    }
+    gate.turns.end_rest(resource);
+    gate.keys.resolved(id);
+}
+
+/// `GET /leases`: none can be held yet.
+pub(super) async fn leases() -> Response {
+    Json(json!({"leases": []})).into_response()
+}
+
+#[derive(Deserialize)]
+pub(super) struct Busy {
+    #[serde(default)]
+    busy: bool,
+}
+
+/// `GET /resources?busy=true`.
+pub(super) async fn resources(State(gate): State<Arc<Gate>>, Query(busy): Query<Busy>) -> Response {
+    if !busy.busy {
+        return problem(StatusCode::BAD_REQUEST, "Only busy resources are known: ask with ?busy=true.");
+    }
+    let rows: Vec<Value> = gate
+        .turns
+        .busy(MOST)
+        .into_iter()
+        .map(|busy| {
+            let rest = busy.rest.map(|rest| rest.as_secs_f64());
+            json!({"resource": busy.resource, "in_flight": busy.in_flight, "waiting": busy.waiting, "rest_seconds": rest})
+        })
+        .collect();
+    Json(json!({"resources": rows})).into_response()
+}

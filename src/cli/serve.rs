@@ -1,0 +1,155 @@
+//! `onceward serve`: load, build, serve, reload, drain (C1, C3, O5).
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::{self, Config, Over, Problems};
+use crate::observe;
+use crate::server::{NotStarted, Running};
+use crate::stack::{Gate, Rules};
+
+/// Arguments of `serve`.
+#[derive(clap::Args)]
+pub(super) struct ServeArgs {
+    /// The configuration, in TOML.
+    #[arg(long, short)]
+    config: Option<PathBuf>,
+    /// Every route's upstream; without a configuration one route on every path goes there.
+    #[arg(long)]
+    upstream: Option<String>,
+    /// Where to listen, in place of server.listen.
+    #[arg(long)]
+    listen: Option<String>,
+}
+
+/// How often a file is looked at for a change.
+const LOOK: Duration = Duration::from_secs(1);
+
+pub(super) fn run(args: &ServeArgs) -> ExitCode {
+    let config = match load(args) {
+        Ok(config) => config,
+        Err(problems) => {
+            eprint!("{}", problems.pretty());
+            return ExitCode::from(2);
+        }
+    };
+    let _log = match observe::init(&config.log) {
+        Ok(guard) => guard,
+        Err(why) => return fail(&format!("log.level: {why}")),
+    };
+    for note in config::notes(&config) {
+        tracing::warn!("{note}");
+    }
+    let runtime = match runtime(config.server.threads) {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.to_string()),
+    };
+    match runtime.block_on(serve(args, config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.0),
+    }
+}
+
+fn fail(why: &str) -> ExitCode {
+    eprintln!("onceward: {why}");
+    ExitCode::FAILURE
+}
+
+/// One thread needs no hand-over between threads.
+fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    match threads {
+        1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        0 => tokio::runtime::Builder::new_multi_thread().enable_all().build(),
+        threads => tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build(),
+    }
+}
+
+fn load(args: &ServeArgs) -> Result<Config, Problems> {
+    match (&args.config, &args.upstream) {
+        (Some(file), upstream) => {
+            let over = Over { upstream: upstream.as_deref(), listen: args.listen.as_deref() };
+            config::read_over(file, &over)
+        }
+        (None, Some(upstream)) => config::quick(upstream, args.listen.as_deref()),
+        (None, None) => config::read(Path::new("onceward.toml")),
+    }
+}
+
+async fn serve(args: &ServeArgs, config: Config) -> Result<(), NotStarted> {
+    let broken = |error: std::io::Error| NotStarted(error.to_string());
+    let mut terminate = signal(SignalKind::terminate()).map_err(broken)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(broken)?;
+    let hang_up = signal(SignalKind::hangup()).map_err(broken)?;
+    let running = Running::start(config).await?;
+    // For whoever started it on port 0.
+    println!("{}", json!({"listening": running.addresses(), "admin": running.admin()}));
+    tracing::info!(listening = ?running.addresses(), admin = ?running.admin(), "ready");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = reload_for_ever(args, &running.gate, hang_up) => {}
+    }
+    tracing::info!("shutting down");
+    running.shutdown().await;
+    Ok(())
+}
+
+/// Reloads on SIGHUP, and when the file has changed (C3).
+async fn reload_for_ever(args: &ServeArgs, gate: &Arc<Gate>, mut hang_up: Signal) {
+    let mut seen = stamp(args).await;
+    let mut tick = tokio::time::interval(LOOK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let asked = tokio::select! {
+            _ = hang_up.recv() => true,
+            _ = tick.tick() => false,
+        };
+        let now = stamp(args).await;
+        if asked || now != seen {
+            seen = now;
+            reload(args, gate);
+        }
+    }
+}
+
+type Stamp = Option<(SystemTime, u64)>;
+
+/// What changes when the file does; links are followed, as mounted configurations are replaced by them.
+async fn stamp(args: &ServeArgs) -> Stamp {
+    let file = args.config.as_deref().unwrap_or(Path::new("onceward.toml"));
+    config::stamp(file).await
+}
+
+fn reload(args: &ServeArgs, gate: &Arc<Gate>) {
+    let standing = gate.rules.load_full();
+    let ok = match load(args) {
+        Ok(config) if config == *standing.config => return,
+        Ok(config) => apply(config, &standing, gate),
+        Err(problems) => {
+            tracing::error!(%problems, "the configuration was not reloaded; the old one stays");
+            false
+        }
+    };
+    gate.metrics.config_last_reload_successful.set(i64::from(ok));
+}
+
+fn apply(config: Config, standing: &Rules, gate: &Arc<Gate>) -> bool {
+    let needs = config::needs_restart(&standing.config, &config);
+    if !needs.is_empty() {
+        let keys = needs.join(", ");
+        tracing::error!(
+            keys,
+            "the configuration was not reloaded: these keys are changed, and that needs a restart"
+        );
+        return false;
+    }
+    let rules = Rules::new(Arc::new(config), &gate.metrics, Some(standing));
+    gate.rules.store(Arc::new(rules));
+    tracing::info!("the configuration was reloaded");
+    true
+}

@@ -1,0 +1,114 @@
+//! Where things are: upstreams and stores.
+
+use http::uri::Authority;
+use serde_json::Value as Json;
+
+use super::checked::StoreUrl;
+use super::parts::string_like;
+use super::problem::Kind;
+use super::reader::{Node, Part, Reader, Wrong, quoted};
+
+/// The URL of an upstream.
+#[derive(Debug, Clone)]
+pub(super) struct UpstreamUrl(pub(super) Authority);
+
+impl Part for UpstreamUrl {
+    fn what() -> String {
+        "a URL, such as \"http://127.0.0.1:3000\"".into()
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        reader.spelled::<Self, _>(node, upstream).map(Self)
+    }
+
+    fn schema() -> Json {
+        string_like(r"https?://[^/?#@\s]+/?")
+    }
+}
+
+/// Reads `http://host[:port][/]`.
+pub(super) fn upstream(text: &str) -> Result<Authority, Wrong> {
+    let (tls, rest) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
+        (Some(rest), _) => (false, rest),
+        (None, Some(rest)) => (true, rest),
+        (None, None) => return Err(no_scheme(text)),
+    };
+    if rest.contains('@') {
+        return Err(Wrong::spelling("a user or password in the URL would not be sent; leave it out"));
+    }
+    let place = rest.strip_suffix('/').unwrap_or(rest);
+    if let Some(end) = place.find(['/', '?', '#']) {
+        let right = text.get(..text.len() - rest.len() + end).unwrap_or(text);
+        return Err(Wrong::spelling(format!(
+            "an upstream has no path of its own, requests keep theirs; write {right:?}"
+        )));
+    }
+    if place.is_empty() || place.contains(char::is_whitespace) {
+        return Err(Wrong::spelling(format!("{} names no host", quoted(text))));
+    }
+    let authority = with_port(place, if tls { 443 } else { 80 })
+        .ok_or_else(|| Wrong::value(format!("{} has no valid host and port", quoted(text))))?;
+    if tls {
+        return Err(Wrong { kind: Kind::NotBuilt, what: "https:// is not built yet; use http://".into() });
+    }
+    Ok(authority)
+}
+
+fn with_port(place: &str, default: u16) -> Option<Authority> {
+    let authority: Authority = place.parse().ok()?;
+    if authority.host().is_empty() {
+        return None;
+    }
+    match place.strip_prefix(authority.host())? {
+        "" => format!("{place}:{default}").parse().ok(),
+        port => port.strip_prefix(':')?.parse().ok().filter(|port: &u16| *port > 0).map(|_| authority),
+    }
+}
+
+fn no_scheme(text: &str) -> Wrong {
+    let bare = !text.is_empty() && !text.contains("//") && !text.contains(['@', '/', ' ']);
+    let right = if bare { format!("http://{text}") } else { "http://127.0.0.1:3000".into() };
+    // The text itself is left out: it may hold a password.
+    Wrong::spelling(format!("not a URL of http:// or https://; write for example {right:?}"))
+}
+
+/// `store.url`
+#[derive(Debug, Clone)]
+pub(super) struct StoreAt(pub(super) StoreUrl);
+
+const SHARED: &[&str] =
+    &["redis://", "rediss://", "redis+sentinel://", "rediss+sentinel://", "postgres://", "postgresql://"];
+
+impl Part for StoreAt {
+    fn what() -> String {
+        "a store, such as \"memory:\"".into()
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        reader.spelled::<Self, _>(node, |text| {
+            let later = |what: &str| Wrong {
+                kind: Kind::NotBuilt,
+                what: format!("a store on {what} is not built yet; use \"memory:\""),
+            };
+            if text == "memory:" {
+                return Ok(Self(StoreUrl::Memory));
+            }
+            if text.strip_prefix("disk:").is_some_and(|path| !path.is_empty()) {
+                return Err(later("disk"));
+            }
+            if let Some(scheme) = SHARED.iter().find(|scheme| text.starts_with(**scheme)) {
+                return Err(later(scheme));
+            }
+            // The text itself is left out: it may hold a password.
+            Err(Wrong::spelling(
+                "not a store; one of \"memory:\", \"disk:PATH\", \"redis://…\", \"rediss://…\", \
+                 \"redis+sentinel://…\", \"postgres://…\"",
+            ))
+        })
+    }
+
+    fn schema() -> Json {
+        let shared = SHARED.join("|").replace('+', r"\+");
+        string_like(&format!("memory:|disk:[\\s\\S]+|(?:{shared})[\\s\\S]*"))
+    }
+}

@@ -1,0 +1,131 @@
+//! From what a file says to what holds: the parts that are not a route's. See [`routes`](super::routes).
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::HeaderName;
+use http::header::AUTHORIZATION;
+
+use super::Over;
+use super::checked::{Config, Limits, Log, LogFormat, Server, Store, StoreUrl};
+use super::places::upstream;
+use super::problem::Kind;
+use super::raw;
+use super::reader::{At, Reader, Spot, Wrong};
+use super::routes;
+use super::spellings::{Address, address};
+
+pub(super) const KIB: usize = 1 << 10;
+pub(super) const MIB: usize = 1 << 20;
+
+pub(super) const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// What was given, or the default.
+pub(super) fn or<T: Into<V>, V>(given: Option<At<T>>, default: V) -> V {
+    given.map_or(default, |at| at.value.into())
+}
+
+/// A table that was given, or an empty one.
+pub(super) fn table<T: Default>(given: Option<At<T>>) -> T {
+    given.map(|at| at.value).unwrap_or_default()
+}
+
+/// Settles a whole document. What is wrong is reported to the reader.
+pub(super) fn settle(mut root: raw::Root, over: &Over<'_>, reader: &mut Reader<'_>) -> Config {
+    let upstream = over.upstream.and_then(|url| argument("--upstream", upstream(url), reader));
+    let limits = table(root.limits.take());
+    let server = server(table(root.server.take()), over, reader);
+    let identity = identity(table(root.identity.take()));
+    let store = store(table(root.store.take()));
+    let log = log(table(root.log.take()));
+    let mut given = root.routes.take().map_or_else(Vec::new, |list| list.value.0);
+    if given.is_empty() && over.upstream.is_some() {
+        given.push(At { value: routes::everything(), spot: Spot::argument("--upstream") });
+    }
+    let top = routes::Top::of(root, &limits, upstream, reader);
+    let routes = routes::settle(given, &top, reader);
+    Config { server, identity, limits: listeners(limits), store, log, routes }
+}
+
+/// What an argument of the command line spells.
+fn argument<T>(name: &str, parsed: Result<T, Wrong>, reader: &mut Reader<'_>) -> Option<T> {
+    parsed.map_err(|wrong| reader.report(wrong.kind, &Spot::argument(name), wrong.what)).ok()
+}
+
+fn server(given: raw::Server, over: &Over<'_>, reader: &mut Reader<'_>) -> Server {
+    let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let mut listen = given.listen.map_or_else(Vec::new, |list| list.value.0);
+    if let Some(address) = over.listen.and_then(|text| argument("--listen", address(text), reader)) {
+        listen = vec![At { value: Address(address), spot: Spot::argument("--listen") }];
+    }
+    if listen.is_empty() {
+        listen.push(At { value: Address(local(8080)), spot: Spot::default() });
+    }
+    let admin_spot = given.admin.as_ref().map(|at| at.spot.clone());
+    let admin = given.admin.map_or(Some(local(9090)), |at| at.value.0);
+    distinct(&listen, admin, admin_spot, reader);
+    Server {
+        listen: listen.into_iter().map(|at| at.value.0).collect(),
+        admin,
+        admin_token: given.admin_token.map(|at| at.value).filter(|token| !token.expose().is_empty()),
+        shutdown_grace: or(given.shutdown_grace, seconds(25)),
+        threads: or(given.threads, 0),
+    }
+}
+
+/// Each listener needs a port of its own.
+fn distinct(listen: &[At<Address>], admin: Option<SocketAddr>, spot: Option<Spot>, reader: &mut Reader<'_>) {
+    for (index, one) in listen.iter().enumerate() {
+        if listen.iter().take(index).any(|other| collide(one.value.0, other.value.0)) {
+            let what = format!("{} is listened to twice", one.value.0);
+            reader.report(Kind::Value, &one.spot, what);
+        }
+        let Some(admin) = admin.filter(|admin| collide(one.value.0, *admin)) else { continue };
+        let spot = spot.clone().unwrap_or_else(|| one.spot.clone());
+        let what = format!("server.listen and server.admin are both {admin}; give each a port of its own");
+        reader.report(Kind::Value, &spot, what);
+    }
+}
+
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let anywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
+    let same_host = one.ip() == other.ip() || (anywhere && one.is_ipv4() == other.is_ipv4());
+    one.port() != 0 && one.port() == other.port() && same_host
+}
+
+fn identity(given: raw::Identity) -> Vec<HeaderName> {
+    let names = given.header.map_or_else(Vec::new, |list| list.value.0);
+    if names.is_empty() { vec![AUTHORIZATION] } else { names.into_iter().map(|at| at.value).collect() }
+}
+
+fn listeners(given: raw::Limits) -> Limits {
+    Limits {
+        head: or(given.head, 64 * KIB),
+        headers: or(given.headers, 100),
+        uri: or(given.uri, 8 * KIB),
+        buffered: or(given.buffered, 256 * MIB),
+        head_time: or(given.head_time, seconds(10)),
+        body_time: or(given.body_time, seconds(30)),
+        write_time: or(given.write_time, seconds(10)),
+        idle: or(given.idle, seconds(75)),
+        connections: or(given.connections, 10_000),
+        streams: or(given.streams, 100),
+        store: or(given.store, seconds(5)),
+    }
+}
+
+fn store(given: raw::Store) -> Store {
+    Store {
+        url: given.url.map_or(StoreUrl::Memory, |at| at.value.0),
+        max_memory: or(given.max_memory, 512 * MIB),
+    }
+}
+
+fn log(given: raw::Log) -> Log {
+    Log {
+        format: or(given.format, LogFormat::Auto),
+        level: given.level.map_or_else(|| "info".to_owned(), |at| at.value.0),
+    }
+}

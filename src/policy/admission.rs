@@ -1,0 +1,173 @@
+//! Who is let in: a request in values of our own (F1), and its content within the limits (F3, F4).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Version};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::checked::Limits;
+use crate::http::request::Peer;
+use crate::http::target::{is_host, is_visible};
+use crate::http::{Body, Reason, Request};
+use crate::protocol::path::NormalPath;
+
+/// Rebuilds a request from what the HTTP library read (F1).
+///
+/// # Errors
+/// 400, 414 or 431 for what no version of HTTP allows, or what is over a limit.
+pub fn request(
+    request: http::Request<Incoming>,
+    peer: &Arc<Peer>,
+    limits: &Limits,
+) -> Result<Request, Reason> {
+    let (mut parts, body) = request.into_parts();
+    if parts.headers.len() > limits.headers {
+        return Err(Reason::HeadersTooLarge(format!(
+            "The request has more than {} header fields.",
+            limits.headers
+        )));
+    }
+    let host = host(&parts.uri, &parts.headers, parts.version)?;
+    let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+    if target.len() > limits.uri {
+        return Err(Reason::UriTooLong { limit: limits.uri });
+    }
+    let is_path = target.starts_with('/') && is_visible(target);
+    if !is_path || parts.method == Method::CONNECT {
+        return Err(bad("The request target is not a path."));
+    }
+    let path = parts.uri.path();
+    let normal = NormalPath::parse(path).map_err(|problem| bad(&problem.to_string()))?;
+    let body = if http_body::Body::is_end_stream(&body) { Body::Empty } else { Body::Incoming(body) };
+    Ok(Request {
+        method: parts.method,
+        version: parts.version,
+        path: path.into(),
+        query: parts.uri.query().map(Into::into),
+        normal,
+        host,
+        headers: parts.headers,
+        body,
+        upgrade: parts.extensions.remove(),
+        peer: Arc::clone(peer),
+    })
+}
+
+fn bad(what: &str) -> Reason {
+    Reason::BadRequest(what.to_owned())
+}
+
+/// The one host of a request: `:authority` or `Host`, and where both are there they agree.
+fn host(uri: &http::Uri, headers: &HeaderMap, version: Version) -> Result<HeaderValue, Reason> {
+    let mut lines = headers.get_all(header::HOST).iter();
+    let line = lines.next();
+    if lines.next().is_some() {
+        return Err(bad("The request has more than one Host header."));
+    }
+    let authority = uri.authority().map(http::uri::Authority::as_str);
+    let host = match (line, authority) {
+        (Some(line), Some(authority)) if !line.as_bytes().eq_ignore_ascii_case(authority.as_bytes()) => {
+            let place = if version == Version::HTTP_2 { ":authority" } else { "target" };
+            return Err(bad(&format!("The request's {place} names another host than its Host header.")));
+        }
+        (Some(line), _) => line.clone(),
+        (None, Some(authority)) => {
+            HeaderValue::from_str(authority).map_err(|_| bad("The request's authority is not a host."))?
+        }
+        (None, None) => return Err(bad("The request has no Host header.")),
+    };
+    if host.to_str().is_ok_and(is_host) {
+        Ok(host)
+    } else {
+        Err(bad("The Host header is not a host with an optional port."))
+    }
+}
+
+/// Memory for bodies that are held whole, shared by all requests (`limits.buffered`).
+pub struct Buffers {
+    kibibytes: Arc<Semaphore>,
+    total: u32,
+}
+
+/// A part of [`Buffers`], given back when dropped.
+pub struct Held(#[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+impl Buffers {
+    /// Room for so many bytes.
+    pub fn new(bytes: usize) -> Self {
+        let total = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).clamp(1, u32::MAX >> 3);
+        Self { kibibytes: Arc::new(Semaphore::new(total as usize)), total }
+    }
+
+    /// Takes room, and waits up to `patience` for it.
+    ///
+    /// # Errors
+    /// 503 where there was none in time.
+    pub async fn take(&self, bytes: usize, patience: Duration) -> Result<Held, Reason> {
+        let wanted = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX).min(self.total);
+        if let Ok(permit) = Arc::clone(&self.kibibytes).try_acquire_many_owned(wanted) {
+            return Ok(Held(permit));
+        }
+        match tokio::time::timeout(patience, Arc::clone(&self.kibibytes).acquire_many_owned(wanted)).await {
+            Ok(Ok(permit)) => Ok(Held(permit)),
+            Ok(Err(_)) | Err(_) => Err(Reason::TooBusy("Too many request bodies are held in memory")),
+        }
+    }
+}
+
+/// Reads a body whole, before anything is claimed (F3).
+///
+/// # Errors
+/// 413 over `limit`, 408 over `time`, 400 where it breaks off, 503 where there is no room.
+pub async fn whole(
+    body: Body,
+    limit: usize,
+    time: Duration,
+    buffers: &Buffers,
+) -> Result<(Bytes, Option<Held>), Reason> {
+    if matches!(body, Body::Empty) {
+        return Ok((Bytes::new(), None));
+    }
+    let known = body.known_length();
+    if known.is_some_and(|length| length > limit as u64) {
+        return Err(Reason::BodyTooLarge { limit });
+    }
+    let known = known.and_then(|length| usize::try_from(length).ok());
+    let held = buffers.take(known.unwrap_or(limit), time).await?;
+    let read = tokio::time::timeout(time, collect(body, limit, known));
+    let bytes = read.await.map_err(|_| Reason::RequestTimeout("The request's body"))??;
+    Ok((bytes, Some(held)))
+}
+
+async fn collect(mut body: Body, limit: usize, known: Option<usize>) -> Result<Bytes, Reason> {
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| bad("The request's body broke off or is malformed."))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if whole.len() + data.len() > limit {
+            return Err(Reason::BodyTooLarge { limit });
+        }
+        if whole.is_empty() && known == Some(data.len()) {
+            // The usual case: all of it in one piece, and nothing is copied.
+            return rest_is_empty(body).await.map(|()| data);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(Bytes::from(whole))
+}
+
+/// Reads the end of a body whose announced length is there; trailers are dropped.
+async fn rest_is_empty(mut body: Body) -> Result<(), Reason> {
+    if http_body::Body::is_end_stream(&body) {
+        return Ok(());
+    }
+    while let Some(frame) = body.frame().await {
+        frame.map_err(|_| bad("The request's body broke off or is malformed."))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! The one right to run an operation, and how it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Keys;
+use super::waiting::Wake;
+use crate::http::Reason;
+use crate::http::timestamp::now;
+use crate::protocol::record::{Mark, Millis, Owner, Phase, Record, RecordId, State};
+use crate::store::{Change, Encoded, Move, Set, StoreError};
+
+/// A claim. Dropped before it was forwarded it is released, dropped afterwards its outcome is unknown.
+pub struct Claim {
+    keys: Arc<Keys>,
+    pub id: RecordId,
+    owner: Owner,
+    phase: Phase,
+    /// The record's life from its end (K15), milliseconds.
+    ttl: Millis,
+    mark: Option<Box<Mark>>,
+    /// The unknown record that this claim took over (K12), to be put back if nothing comes of it.
+    prior: Option<State>,
+}
+
+/// How an operation ended.
+pub enum Ended {
+    /// With an answer, which is kept unless it is `None` (K10).
+    Done { status: u16, answer: Option<Encoded> },
+    /// Surely without an effect: the key is free again.
+    Released,
+    /// Without a whole answer.
+    Unknown,
+}
+
+impl Claim {
+    pub(super) fn new(keys: &Arc<Keys>, id: RecordId, owner: Owner, ttl: Millis) -> Self {
+        Self { keys: Arc::clone(keys), id, owner, phase: Phase::Claimed, ttl, mark: None, prior: None }
+    }
+
+    pub(super) fn taken_over(
+        keys: &Arc<Keys>,
+        id: RecordId,
+        owner: Owner,
+        ttl: Millis,
+        prior: State,
+    ) -> Self {
+        let mut claim = Self::new(keys, id, owner, ttl);
+        // What was unknown counts as forwarded for everybody else, until it is put back or runs again.
+        claim.phase = Phase::Forwarded;
+        claim.prior = Some(prior);
+        claim
+    }
+
+    /// Whether it took over an unknown record that was not forwarded again yet.
+    pub fn is_second_try(&self) -> bool {
+        self.prior.is_some()
+    }
+
+    /// What is in the store before the first byte goes out (K11).
+    ///
+    /// # Errors
+    /// 503 where it cannot be stored; nothing may go out then.
+    pub async fn forward(&mut self, mark: Mark) -> Result<(), Reason> {
+        let mark = Box::new(mark);
+        let state = State::Forwarded { mark: Some(mark.clone()), status: None };
+        self.step(Set::State(state), None, None).await.map_err(refused)?;
+        self.phase = Phase::Forwarded;
+        self.mark = Some(mark);
+        Ok(())
+    }
+
+    /// From here on a failure is this run's own: what was unknown before is no longer put back as it was.
+    pub fn run_again(&mut self) {
+        self.prior = None;
+    }
+
+    /// A streamed answer begins: its status is known, its end is not (K10).
+    ///
+    /// # Errors
+    /// 503 where it cannot be stored.
+    pub async fn streams(&mut self, status: u16) -> Result<(), Reason> {
+        let state = State::Forwarded { mark: self.mark.clone(), status: Some(status) };
+        self.step(Set::State(state), None, None).await.map_err(refused)
+    }
+
+    async fn step(&self, set: Set, answer: Option<Encoded>, version: Option<Move>) -> Result<(), StoreError> {
+        let Self { id, owner, phase, .. } = *self;
+        let change = Change { id, owner, phase, set, answer, version };
+        match self.keys.store.commit(change, now()).await {
+            Ok(true) => Ok(()),
+            // Somebody else has the record; only an operator or a newer run can, and theirs counts.
+            Ok(false) => Err(StoreError::Unavailable),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Records the end, with the version it moves, in one commit; wakes who waits for it. When it expires.
+    ///
+    /// # Errors
+    /// Where the store cannot take it; the claim is then still forwarded, and can be ended again (K4).
+    pub async fn end(&mut self, ended: Ended, version: Option<Move>) -> Result<Millis, StoreError> {
+        let at = now();
+        let expires_at = at.saturating_add(self.ttl);
+        match ended {
+            Ended::Done { status, answer } => {
+                let state = State::Done { status, kept: answer.is_some(), completed_at: at, expires_at };
+                self.step(Set::State(state), answer, version).await?;
+                self.phase = Phase::Done;
+            }
+            Ended::Unknown => {
+                let state = State::Unknown { mark: self.mark.clone(), since: at, expires_at };
+                self.step(Set::State(state), None, version).await?;
+                self.phase = Phase::Unknown;
+            }
+            Ended::Released => {
+                self.phase = self.hand_on().await?;
+                return Ok(expires_at);
+            }
+        }
+        self.keys.waiting.wake_all(self.id);
+        Ok(expires_at)
+    }
+
+    /// Gives the key to the one that has waited longest for it, or frees it (K6).
+    async fn hand_on(&self) -> Result<Phase, StoreError> {
+        let (id, ttl) = (self.id, self.ttl);
+        let mut holder = (self.owner, self.phase);
+        while let Some((waiting, wake)) = self.keys.waiting.next(id) {
+            let owner = self.keys.next_owner();
+            let record = Record { owner, started_at: now(), ..waiting };
+            let change = Change {
+                id,
+                owner: holder.0,
+                phase: holder.1,
+                set: Set::Replace(record),
+                answer: None,
+                version: None,
+            };
+            if !self.keys.store.commit(change, now()).await? {
+                return Ok(Phase::Done);
+            }
+            holder = (owner, Phase::Claimed);
+            let granted = Wake::Granted(Box::new(Self::new(&self.keys, id, owner, ttl)));
+            match wake.send(granted) {
+                Ok(()) => return Ok(Phase::Done),
+                // It left just now: the claim comes back, and goes to the next.
+                Err(Wake::Granted(mut back)) => back.phase = Phase::Done,
+                Err(Wake::Look) => {}
+            }
+        }
+        let change =
+            Change { id, owner: holder.0, phase: holder.1, set: Set::Remove, answer: None, version: None };
+        self.keys.store.commit(change, now()).await?;
+        // Who came between the last look and the removal looks for itself.
+        self.keys.waiting.wake_all(id);
+        Ok(Phase::Done)
+    }
+
+    /// Nothing went out: frees the key, or puts the unknown record back that was taken over (K8, K12). What the store
+    /// does not take now is tried again in the background.
+    pub async fn give_up(mut self) {
+        let ended = match self.prior.take() {
+            Some(prior) => match self.put_back(prior.clone()).await {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    self.prior = Some(prior);
+                    Err(error)
+                }
+            },
+            None => self.end(Ended::Released, None).await.map(drop),
+        };
+        if ended.is_err() {
+            tracing::warn!("a key could not be freed yet");
+        }
+    }
+
+    async fn put_back(&mut self, prior: State) -> Result<(), StoreError> {
+        self.step(Set::State(prior), None, None).await?;
+        self.phase = Phase::Unknown;
+        self.keys.waiting.wake_all(self.id);
+        Ok(())
+    }
+
+    /// Ends a claim that its holder let go without a word.
+    async fn abandon(mut self) {
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let ended = match self.prior.clone() {
+                Some(prior) => self.put_back(prior).await,
+                None if self.phase == Phase::Claimed => self.end(Ended::Released, None).await.map(drop),
+                None => self.end(Ended::Unknown, None).await.map(drop),
+            };
+            if ended.is_ok() {
+                return;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+}
+
+fn refused(error: StoreError) -> Reason {
+    match error {
+        StoreError::Unavailable => Reason::StoreUnavailable,
+        StoreError::Full => Reason::StoreFull,
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if matches!(self.phase, Phase::Done | Phase::Unknown) {
+            return;
+        }
+        let left =
+            Self { keys: Arc::clone(&self.keys), mark: self.mark.take(), prior: self.prior.take(), ..*self };
+        self.phase = Phase::Done;
+        let keys = Arc::clone(&left.keys);
+        // Outside of a runtime nobody is left who could be told.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            keys.tasks.spawn_on(left.abandon(), &runtime);
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! What a request with a key meets (K5–K7, K10–K12).
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::waiting::Wake;
+use super::{Claim, Keys, replay, unknown};
+use crate::config::checked::{Idempotency, OnUnknown};
+use crate::http::refusal::Unknown;
+use crate::http::timestamp::{millis, now};
+use crate::http::{Reason, Refusal, Response};
+use crate::protocol::fingerprint::Fingerprint;
+use crate::protocol::record::{Mark, Millis, Record, RecordId, State, Verdict};
+use crate::store::{Change, Claimed, Set, StoreError};
+
+/// A request with a key.
+pub struct Ask<'a> {
+    pub id: RecordId,
+    pub fingerprint: Fingerprint,
+    pub route: &'a Arc<str>,
+    pub resource: &'a str,
+    pub policy: &'a Idempotency,
+    /// Until when it waits for the first run; `None`: it does not (K6).
+    pub wait_until: Option<Instant>,
+    /// Whether the version of a resource can end an unknown outcome on this route (K12): `None` no; `Some(true)` by
+    /// reading it, `Some(false)` by the upstream's own comparison.
+    pub version_ends_unknown: Option<bool>,
+    /// Whether the resource rests (Q5).
+    pub rests: bool,
+}
+
+/// What it may do.
+pub enum Entry {
+    /// Run, as the first.
+    Run(Claim),
+    /// Run again what was unknown, if the condition holds (K12).
+    Again(Claim, Rerun),
+    /// Nothing: this is its answer (K7).
+    Replayed(Response),
+}
+
+/// What must hold before an unknown operation runs again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rerun {
+    /// The resource still has the version that was compared, and this was the last write to it.
+    IfUnchanged(Mark),
+    /// The upstream compares the same precondition itself.
+    UpstreamCompares,
+    /// Nothing: the upstream honors the key.
+    UpstreamHonorsKey,
+}
+
+enum Met {
+    Wait(Box<Record>),
+    Again,
+    Entry(Entry),
+}
+
+impl Keys {
+    /// Claims the key, waits for its first run, or is told what became of it.
+    ///
+    /// # Errors
+    /// K5, K6, K10, K11; 503 where the store cannot be asked.
+    pub async fn enter(self: &Arc<Self>, ask: &Ask<'_>) -> Result<Entry, Refusal> {
+        let mut record = self.record(ask);
+        loop {
+            let owner = record.owner;
+            let (standing, yours) = match self.store.claim(ask.id, record, now()).await.map_err(refused)? {
+                Claimed::New => {
+                    return Ok(Entry::Run(Claim::new(self, ask.id, owner, millis(ask.policy.ttl))));
+                }
+                Claimed::Taken { standing, yours } => (standing, yours),
+            };
+            record = match self.meet(ask, *standing, yours).await? {
+                Met::Entry(entry) => return Ok(entry),
+                Met::Again => self.record(ask),
+                Met::Wait(yours) => match self.wait(ask, *yours).await? {
+                    Some(claim) => return Ok(Entry::Run(claim)),
+                    None => self.record(ask),
+                },
+            };
+        }
+    }
+
+    fn record(&self, ask: &Ask<'_>) -> Record {
+        Record {
+            owner: self.next_owner(),
+            fingerprint: ask.fingerprint,
+            started_at: now(),
+            route: Arc::clone(ask.route),
+            resource: ask.resource.into(),
+            state: State::Claimed,
+        }
+    }
+
+    async fn meet(
+        self: &Arc<Self>,
+        ask: &Ask<'_>,
+        standing: Record,
+        yours: Box<Record>,
+    ) -> Result<Met, Refusal> {
+        let about = |reason: Reason| Refusal::from(reason).about(ask.id.to_text());
+        match standing.verdict(&ask.fingerprint, now()) {
+            Verdict::First => Ok(Met::Again),
+            Verdict::Reused => Err(about(Reason::KeyReused)),
+            Verdict::Running if ask.wait_until.is_some() => Ok(Met::Wait(yours)),
+            Verdict::Running => Err(about(Reason::InFlight)),
+            Verdict::NotKept { status } => Err(about(Reason::ResponseNotKept { upstream_status: status })),
+            Verdict::Replay => {
+                let expires_at = standing.state.expires_at().unwrap_or_default();
+                let entry = self.replay(ask.id, &standing.state, expires_at).await;
+                entry.map(|response| Met::Entry(Entry::Replayed(response))).map_err(about)
+            }
+            Verdict::Unknown => self.try_again(ask, standing).await,
+        }
+    }
+
+    /// The kept answer of a `Done` record (K7); K10 where it was let go.
+    pub(super) async fn replay(
+        &self,
+        id: RecordId,
+        state: &State,
+        expires_at: Millis,
+    ) -> Result<Response, Reason> {
+        match self.store.answer(id).await {
+            Ok(Some(answer)) => Ok(replay(answer, expires_at)),
+            Ok(None) => {
+                let status = if let State::Done { status, .. } = state { *status } else { 0 };
+                Err(Reason::ResponseNotKept { upstream_status: status })
+            }
+            Err(error) => Err(reason(error)),
+        }
+    }
+
+    /// K12: whether a retry of an unknown operation may run.
+    async fn try_again(self: &Arc<Self>, ask: &Ask<'_>, standing: Record) -> Result<Met, Refusal> {
+        let State::Unknown { mark, .. } = &standing.state else { return Ok(Met::Again) };
+        let said = unknown(ask.policy.on_unknown, mark.as_deref());
+        let held = |said: Unknown| Refusal::from(Reason::OutcomeUnknown(said)).about(ask.id.to_text());
+        let Some(rerun) = rerun(ask, mark.as_deref()) else { return Err(held(said)) };
+        let owner = self.next_owner();
+        let forwarded = State::Forwarded { mark: mark.clone(), status: None };
+        let change = Change {
+            id: ask.id,
+            owner: standing.owner,
+            phase: standing.state.phase(),
+            set: Set::Replace(Record { owner, state: forwarded, ..standing.clone() }),
+            answer: None,
+            version: None,
+        };
+        if !self.store.commit(change, now()).await.map_err(refused)? {
+            return Ok(Met::Again);
+        }
+        let claim = Claim::taken_over(self, ask.id, owner, millis(ask.policy.ttl), standing.state);
+        Ok(Met::Entry(Entry::Again(claim, rerun)))
+    }
+
+    /// Waits for the end of the first run. `Some`: its place is this one's now.
+    async fn wait(&self, ask: &Ask<'_>, yours: Record) -> Result<Option<Claim>, Refusal> {
+        let in_flight = || Refusal::from(Reason::InFlight).about(ask.id.to_text());
+        let Some(until) = ask.wait_until.filter(|until| *until > Instant::now()) else {
+            return Err(in_flight());
+        };
+        let woken = self.waiting.join(ask.id, yours);
+        // It may have ended between the look and the place in the line.
+        let ended = match self.store.read(ask.id, now()).await.map_err(refused)? {
+            Some(record) => !matches!(record.state, State::Claimed | State::Forwarded { .. }),
+            None => true,
+        };
+        if ended {
+            drop(woken);
+            self.waiting.tidy(ask.id);
+            return Ok(None);
+        }
+        match tokio::time::timeout_at(until, woken).await {
+            Ok(Ok(Wake::Granted(claim))) => Ok(Some(*claim)),
+            Ok(Ok(Wake::Look) | Err(_)) => Ok(None),
+            Err(_elapsed) => {
+                self.waiting.tidy(ask.id);
+                Err(in_flight())
+            }
+        }
+    }
+}
+
+fn rerun(ask: &Ask<'_>, mark: Option<&Mark>) -> Option<Rerun> {
+    match ask.policy.on_unknown {
+        OnUnknown::Hold => None,
+        OnUnknown::Rerun => Some(Rerun::UpstreamHonorsKey),
+        // Nothing is decided before the rest is over: the first request may still live in the upstream.
+        OnUnknown::Version if ask.rests => None,
+        OnUnknown::Version => match (ask.version_ends_unknown?, mark?) {
+            (true, mark) if mark.compared.is_some() && mark.fence != 0 => {
+                Some(Rerun::IfUnchanged(mark.clone()))
+            }
+            (false, mark) if mark.forwarded_precondition => Some(Rerun::UpstreamCompares),
+            _ => None,
+        },
+    }
+}
+
+fn reason(error: StoreError) -> Reason {
+    match error {
+        StoreError::Unavailable => Reason::StoreUnavailable,
+        StoreError::Full => Reason::StoreFull,
+    }
+}
+
+fn refused(error: StoreError) -> Refusal {
+    reason(error).into()
+}
+
+impl Keys {
+    /// A record, after waiting for its end until `until` (K17).
+    ///
+    /// # Errors
+    /// Where the store cannot be asked.
+    pub async fn watch(&self, id: RecordId, until: Instant) -> Result<Option<Record>, StoreError> {
+        loop {
+            let ended = self.waiting.watch(id);
+            let record = self.store.read(id, now()).await?;
+            let runs =
+                record.as_ref().is_some_and(|r| matches!(r.state, State::Claimed | State::Forwarded { .. }));
+            if !runs || Instant::now() >= until {
+                drop(ended);
+                self.waiting.tidy(id);
+                return Ok(record);
+            }
+            // Whether it was woken or the time is over, it looks again.
+            drop(tokio::time::timeout_at(until, ended).await);
+        }
+    }
+
+    /// The recorded answer of an operation (K17).
+    ///
+    /// # Errors
+    /// What a retry would be told while there is none.
+    pub async fn recorded(&self, id: RecordId, record: &Record) -> Result<Response, Refusal> {
+        let about = |reason: Reason| Refusal::from(reason).about(id.to_text());
+        match record.verdict(&record.fingerprint, now()) {
+            Verdict::First | Verdict::Reused | Verdict::Running => Err(about(Reason::InFlight)),
+            Verdict::NotKept { status } => Err(about(Reason::ResponseNotKept { upstream_status: status })),
+            Verdict::Unknown => {
+                let State::Unknown { mark, .. } = &record.state else { return Err(about(Reason::InFlight)) };
+                Err(about(Reason::OutcomeUnknown(unknown(OnUnknown::Version, mark.as_deref()))))
+            }
+            Verdict::Replay => {
+                let expires_at = record.state.expires_at().unwrap_or_default();
+                self.replay(id, &record.state, expires_at).await.map_err(about)
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Listeners, connections and the drain.
+
+mod agent_io;
+mod connection;
+mod framing;
+mod socket;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin;
+use crate::config::Config;
+use crate::config::checked::StoreUrl;
+use crate::http::timestamp::now;
+use crate::observe::Metrics;
+use crate::policy::admission::Buffers;
+use crate::policy::idempotency::Keys;
+use crate::policy::turn::Turns;
+use crate::stack::{Gate, Rules};
+use crate::store::Store;
+use crate::store::memory::Memory;
+
+/// A server that runs.
+pub struct Running {
+    pub gate: Arc<Gate>,
+    addresses: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    accepting: CancellationToken,
+    connections: TaskTracker,
+    grace: Duration,
+    keeping: Vec<JoinHandle<()>>,
+}
+
+/// Why a server did not start.
+#[derive(Debug)]
+pub struct NotStarted(pub String);
+
+impl std::fmt::Display for NotStarted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotStarted {}
+
+impl Running {
+    /// Binds every listener and begins to serve.
+    ///
+    /// # Errors
+    /// [`NotStarted`] names the address or the store that could not be had.
+    pub async fn start(config: Config) -> Result<Self, NotStarted> {
+        let config = Arc::new(config);
+        let gate = gate(&config)?;
+        let (accepting, connections) = (CancellationToken::new(), TaskTracker::new());
+        let mut listeners = Vec::new();
+        for address in &config.server.listen {
+            listeners.push(bind(*address).await?);
+        }
+        let admin = match config.server.admin {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        let addresses = listeners.iter().map(local).collect::<Result<_, _>>()?;
+        let admin_address = admin.as_ref().map(local).transpose()?;
+        let room = Arc::new(Semaphore::new(config.limits.connections.min(Semaphore::MAX_PERMITS)));
+        let mut keeping = vec![tokio::spawn(sweep(Arc::clone(&gate)))];
+        for listener in listeners {
+            let accept = connection::Accept {
+                gate: Arc::clone(&gate),
+                room: Arc::clone(&room),
+                stop: accepting.clone(),
+                connections: connections.clone(),
+            };
+            keeping.push(tokio::spawn(accept.run(listener)));
+        }
+        if let Some(listener) = admin {
+            keeping.push(tokio::spawn(admin::serve(listener, Arc::clone(&gate))));
+        }
+        let grace = config.server.shutdown_grace;
+        Ok(Self { gate, addresses, admin: admin_address, accepting, connections, grace, keeping })
+    }
+
+    /// Where agents are listened for.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where operators are listened for.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Stops (O5): no more is accepted, what is in flight ends within the grace, and what does not is unknown.
+    pub async fn shutdown(self) {
+        self.gate.draining.store(true, Ordering::Release);
+        self.accepting.cancel();
+        self.connections.close();
+        self.gate.tasks.close();
+        let ended = async {
+            self.connections.wait().await;
+            self.gate.tasks.wait().await;
+        };
+        if tokio::time::timeout(self.grace, ended).await.is_err() {
+            self.gate.closing.cancel();
+            let told = async {
+                self.gate.tasks.wait().await;
+                self.connections.wait().await;
+            };
+            // What is still open now belongs to agents that take nothing.
+            drop(tokio::time::timeout(Duration::from_secs(2), told).await);
+        }
+        for task in &self.keeping {
+            task.abort();
+        }
+    }
+}
+
+fn gate(config: &Arc<Config>) -> Result<Arc<Gate>, NotStarted> {
+    let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let epoch = u64::try_from(epoch.as_micros()).unwrap_or(u64::MAX);
+    let store: Arc<dyn Store> = match &config.store.url {
+        StoreUrl::Memory => Arc::new(Memory::new(config.store.max_memory, epoch)),
+        StoreUrl::Disk(_) => return Err(NotStarted("store.url: disk: is not built yet".to_owned())),
+    };
+    let (metrics, tasks, closing) = (Metrics::new(), TaskTracker::new(), CancellationToken::new());
+    let rules = Rules::new(Arc::clone(config), &metrics, None);
+    Ok(Arc::new(Gate {
+        rules: ArcSwap::from_pointee(rules),
+        keys: Keys::new(Arc::clone(&store), tasks.clone()),
+        store,
+        turns: Turns::new(epoch, closing.clone()),
+        buffers: Buffers::new(config.limits.buffered),
+        metrics,
+        tasks,
+        draining: false.into(),
+        closing,
+    }))
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, NotStarted> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| NotStarted(format!("{address} cannot be listened on: {error}")))
+}
+
+fn local(listener: &TcpListener) -> Result<SocketAddr, NotStarted> {
+    listener.local_addr().map_err(|error: io::Error| NotStarted(error.to_string()))
+}
+
+/// Forgets what has expired, a little at a time.
+async fn sweep(gate: Arc<Gate>) {
+    let mut tick = tokio::time::interval(Duration::from_millis(100));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticks = 0_u32;
+    loop {
+        tick.tick().await;
+        gate.store.sweep(now());
+        ticks = ticks.wrapping_add(1);
+        if ticks.is_multiple_of(256) {
+            gate.turns.sweep();
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! THE page: every stage that a request passes, in order, one line each with its reason.
+//!
+//! A chain of plain calls instead of nested services: each stage takes what the ones before it gave (no call without a
+//! turn, no turn without a claim), so the order of R7 is held by the types, can be read from top to bottom, and costs
+//! no allocation per stage.
+
+mod ending;
+mod journey;
+mod observed;
+mod reads;
+mod write;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::agent_api;
+use crate::config::Config;
+use crate::config::checked::Mode;
+use crate::http::problem::Subject;
+use crate::http::request::Peer;
+use crate::http::{Reason, Refusal, Response};
+use crate::observe::Metrics;
+use crate::policy::admission::{self, Buffers};
+use crate::policy::detach::Detachable;
+use crate::policy::idempotency::Keys;
+use crate::policy::identity;
+use crate::policy::turn::Turns;
+use crate::route::{Entry, Table};
+use crate::store::Store;
+use crate::upstream::Client;
+
+pub(crate) use journey::Journey;
+
+/// What a configuration gives to requests; those that began under it end under it (C3).
+pub struct Rules {
+    pub config: Arc<Config>,
+    pub table: Table,
+}
+
+/// Everything that requests share.
+pub struct Gate {
+    pub rules: ArcSwap<Rules>,
+    pub store: Arc<dyn Store>,
+    pub keys: Arc<Keys>,
+    pub turns: Arc<Turns>,
+    pub buffers: Buffers,
+    pub metrics: Arc<Metrics>,
+    /// What a shutdown waits for (O5).
+    pub tasks: TaskTracker,
+    /// Set when a shutdown begins.
+    pub draining: AtomicBool,
+    /// Stopped when its grace is over.
+    pub closing: CancellationToken,
+}
+
+impl Gate {
+    /// The answer to one request. `refused`: what its head was refused for before it came here.
+    pub async fn answer(
+        self: Arc<Self>,
+        request: http::Request<Incoming>,
+        peer: Arc<Peer>,
+        refused: Option<Reason>,
+    ) -> Response {
+        let mut journey = Journey::begin(self.rules.load_full(), &request);
+        let result = match refused {
+            Some(reason) => Err(reason.into()),
+            None => self.pass(&mut journey, request, &peer).await,
+        };
+        journey.end(result)
+    }
+
+    /// The stages that every request passes.
+    async fn pass(
+        self: &Arc<Self>,
+        journey: &mut Journey,
+        request: http::Request<Incoming>,
+        peer: &Arc<Peer>,
+    ) -> Result<Response, Refusal> {
+        let rules = Arc::clone(&journey.rules);
+        // What is malformed is refused before anything is made of it (F1).
+        let request = admission::request(request, peer, &rules.config.limits)?;
+        // Onceward's own paths first: no route may hide them, and no alias of them reaches an upstream (R1).
+        if agent_api::is_own(&request.normal) {
+            return agent_api::answer(self, &rules, journey, request).await;
+        }
+        if self.draining.load(Ordering::Acquire) {
+            return Err(Reason::ShuttingDown.into());
+        }
+        // Which rules it has: 404, 405 (R1).
+        let entry = rules.table.find(&request.normal, &request.method)?;
+        journey.set_entry(entry);
+        if entry.route.passes_through() {
+            return self.pass_through(journey, entry, request).await;
+        }
+        if entry.route.mode == Mode::Observe {
+            return self.observe(journey, entry, request).await;
+        }
+        if entry.route.is_read(&request.method) {
+            return self.read(journey, entry, request).await;
+        }
+        // Whose keys it may use (I1).
+        let principal = identity::principal(&request.headers, &rules.config.identity)?;
+        self.metrics.principal(&principal);
+        // From its forwarding on a write is finished even if its agent vanishes (K13).
+        let write = write::Write::new(self, journey, entry, principal, request);
+        let must_finish = write.must_finish();
+        let (result, story) = Detachable::new(Box::pin(write.run()), must_finish, self.tasks.clone()).await;
+        journey.take_story(story);
+        result
+    }
+
+    /// The sentence-making part of a request, for refusals made outside of the stack.
+    pub fn subject(request: &http::Request<Incoming>) -> Subject {
+        Subject::new(request.method(), request.uri().path(), request.headers())
+    }
+}
+
+impl Rules {
+    /// Joins a configuration with clients for its upstreams; those of `before` that fit are kept with their
+    /// connections.
+    pub fn new(config: Arc<Config>, metrics: &Arc<Metrics>, before: Option<&Self>) -> Self {
+        let mut clients: Vec<Arc<Client>> = before
+            .iter()
+            .flat_map(|rules| rules.table.entries())
+            .map(|entry| Arc::clone(&entry.client))
+            .collect();
+        let entries = config.routes.iter().map(|route| {
+            let authority = &route.upstream.authority;
+            let standing = clients.iter().find(|client| client.fits(authority, &route.limits));
+            let client = standing.map_or_else(|| Client::new(authority.clone(), route.limits), Arc::clone);
+            clients.push(Arc::clone(&client));
+            let metrics = metrics.route(&route.name, route.mode == Mode::Observe);
+            Arc::new(Entry { route: Arc::clone(route), client, metrics })
+        });
+        let table = Table::new(entries.collect());
+        Self { config, table }
+    }
+}

@@ -1,0 +1,246 @@
+//! How a forwarded write ends: what its answer means, what is recorded of it, and what the agent gets (K4, K8–K11, V7,
+//! V8).
+//!
+//! Result, version and the end of the turn are one step: [`Pending`] holds all three, and whoever drops it without a
+//! word leaves an unknown outcome and a rest behind, never a free key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HeaderMap;
+use http::{StatusCode, response};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use crate::config::checked::{Route, Source};
+use crate::http::timestamp::{millis, now};
+use crate::http::{Body, Reason, Response};
+use crate::policy::idempotency::{Claim, Ended, server_errors, set_expires};
+use crate::policy::publish::{self, kept_fields};
+use crate::policy::turn::Turn;
+use crate::protocol::entity_tag::EntityTag;
+use crate::protocol::record::{Meaning, Millis, ResourceId, may_have_changed, meaning};
+use crate::store::{Answer, Encoded, Move, Store, StoreError};
+
+/// A write that went out.
+pub(super) struct Pending {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) route: Arc<Route>,
+    pub(super) resource: ResourceId,
+    pub(super) claim: Option<Claim>,
+    pub(super) turn: Option<Turn>,
+    /// It ran before with an unknown outcome, and what it says of itself now says nothing of that (K12).
+    pub(super) ran_before: bool,
+}
+
+impl Pending {
+    /// What this status means here.
+    pub(super) fn meaning(&self, status: StatusCode) -> Meaning {
+        let meaning = meaning(status.as_u16(), server_errors(self.route.idempotency.on_5xx));
+        match meaning {
+            Meaning::Release if self.ran_before => Meaning::Unknown,
+            Meaning::Keep | Meaning::Release | Meaning::Unknown => meaning,
+        }
+    }
+
+    /// The minted version after an effect; `None` on other routes, or where the store cannot tell.
+    async fn next_version(&self, status: StatusCode, meaning: Meaning) -> Option<Move> {
+        if self.route.version.source != Source::Mint || !may_have_changed(status.as_u16(), meaning) {
+            return None;
+        }
+        let to = self.store.next_number().await.ok()?;
+        let later = match meaning {
+            Meaning::Unknown => Some((self.rest_ends(), self.store.next_number().await.ok()?)),
+            Meaning::Keep | Meaning::Release => None,
+        };
+        Some(Move { resource: self.resource, to, later })
+    }
+
+    fn rest_ends(&self) -> Millis {
+        now().saturating_add(millis(self.route.idempotency.settle))
+    }
+
+    /// The write ended with a whole answer: records it, and gives it to the agent.
+    ///
+    /// `next`: the version that a probe or the upstream told, where the answer may name one.
+    ///
+    /// # Errors
+    /// K4: the result is not stored yet; it is as soon as the store can.
+    pub(super) async fn answered(
+        mut self,
+        mut head: response::Parts,
+        body: Bytes,
+        next: Option<EntityTag>,
+        names_next: bool,
+        tasks: &TaskTracker,
+    ) -> Result<Response, Reason> {
+        let status = head.status;
+        let meaning = self.meaning(status);
+        let moves = self.next_version(status, meaning).await;
+        let minted = moves.map(|to| self.store.minted_tag(to.resource, to.to));
+        let next = match minted.as_deref().and_then(EntityTag::parse) {
+            Some(minted) => Some(minted),
+            None => next,
+        };
+        let next = next.filter(|_| names_next && meaning == Meaning::Keep);
+        publish::dress(&mut head, &self.route, next, meaning == Meaning::Keep && self.claim.is_some());
+        let kept: HeaderMap = kept_fields(&head.headers);
+        let ended = match meaning {
+            Meaning::Keep => {
+                let answer = self.claim.is_some().then(|| Answer::encode(status, &kept, &body));
+                Ended::Done { status: status.as_u16(), answer }
+            }
+            Meaning::Release => Ended::Released,
+            Meaning::Unknown => Ended::Unknown,
+        };
+        match self.end(ended, moves).await {
+            Ok(expires_at) => {
+                let mut response = Response::from_parts(head, Body::Full(body));
+                if let Some(expires_at) = expires_at.filter(|_| meaning == Meaning::Keep) {
+                    set_expires(&mut response, expires_at);
+                }
+                Ok(response)
+            }
+            Err((again, _)) if meaning == Meaning::Keep => {
+                let answer = Answer::encode(status, &kept, &body);
+                tasks.spawn(self.store_later(again, moves, Some(answer)));
+                Err(Reason::ResultNotStored { upstream_status: status.as_u16() })
+            }
+            Err((again, _)) => {
+                tasks.spawn(self.store_later(again, moves, None));
+                Ok(Response::from_parts(head, Body::Full(body)))
+            }
+        }
+    }
+
+    /// No whole answer came (K11).
+    pub(super) async fn unknown(mut self, tasks: &TaskTracker) {
+        let moves = self.next_version(StatusCode::BAD_GATEWAY, Meaning::Unknown).await;
+        if let Err((again, _)) = self.end(Ended::Unknown, moves).await {
+            tasks.spawn(self.store_later(again, moves, None));
+        }
+    }
+
+    /// Nothing went out: the key is free again, and the next may go.
+    pub(super) async fn not_sent(mut self) {
+        let ended = if self.ran_before { Ended::Unknown } else { Ended::Released };
+        // What the store does not take now the claim's own end tries again.
+        if self.end(ended, None).await.is_err() {
+            tracing::warn!("a key could not be freed yet");
+        }
+    }
+
+    /// Records the end, then ends the turn. When the record expires, where there is one.
+    async fn end(
+        &mut self,
+        ended: Ended,
+        moves: Option<Move>,
+    ) -> Result<Option<Millis>, (Again, StoreError)> {
+        let again = Again::of(&ended);
+        let is_unknown = matches!(ended, Ended::Unknown);
+        let expires_at = match &mut self.claim {
+            Some(claim) => {
+                // A version moves with the record; where the key is only freed, nothing moves.
+                let expires_at = claim.end(ended, moves).await.map_err(|error| (again, error))?;
+                Some(expires_at)
+            }
+            None => {
+                if let Some(to) = moves {
+                    self.store.move_version(to, now()).await.map_err(|error| (again, error))?;
+                }
+                None
+            }
+        };
+        match self.turn.take() {
+            Some(turn) if is_unknown => {
+                if let Some(expires_at) = expires_at {
+                    turn.watch(expires_at);
+                }
+                // Dropped unsettled: its resource rests.
+                drop(turn);
+            }
+            Some(turn) => turn.settled(),
+            None => {}
+        }
+        Ok(expires_at)
+    }
+
+    /// Tries until the store takes it (K4). The turn is held as long: nobody may build on what is not recorded.
+    async fn store_later(mut self, again: Again, moves: Option<Move>, answer: Option<Encoded>) {
+        let mut pause = Duration::from_millis(100);
+        loop {
+            tokio::time::sleep(pause).await;
+            if self.end(again.ended(answer.clone()), moves).await.is_ok() {
+                return;
+            }
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+
+    /// Passes an answer through that is not kept (K10). Its end is recorded whatever the agent does (K13, Q3).
+    ///
+    /// # Errors
+    /// 503 where the store does not take that it began.
+    pub(super) async fn streams(
+        mut self,
+        head: response::Parts,
+        body: Body,
+        total: Instant,
+        write_time: Duration,
+        tasks: &TaskTracker,
+    ) -> Result<Response, Reason> {
+        if let Some(claim) = &mut self.claim {
+            claim.streams(head.status.as_u16()).await?;
+        }
+        let mut head = head;
+        publish::dress(&mut head, &self.route, None, false);
+        let status = head.status;
+        let own_tasks = tasks.clone();
+        let (pump, body) = publish::relay(body, total, write_time);
+        tasks.spawn(async move {
+            let whole = pump.run().await;
+            self.streamed(status, whole, &own_tasks).await;
+        });
+        Ok(Response::from_parts(head, body))
+    }
+
+    async fn streamed(mut self, status: StatusCode, whole: bool, tasks: &TaskTracker) {
+        let meaning = if whole { self.meaning(status) } else { Meaning::Unknown };
+        let moves = self.next_version(status, meaning).await;
+        let ended = match meaning {
+            Meaning::Keep => Ended::Done { status: status.as_u16(), answer: None },
+            Meaning::Release => Ended::Released,
+            Meaning::Unknown => Ended::Unknown,
+        };
+        if let Err((again, _)) = self.end(ended, moves).await {
+            tasks.spawn(self.store_later(again, moves, None));
+        }
+    }
+}
+
+/// An end that is to be recorded again.
+#[derive(Clone, Copy)]
+enum Again {
+    Done(u16),
+    Released,
+    Unknown,
+}
+
+impl Again {
+    fn of(ended: &Ended) -> Self {
+        match ended {
+            Ended::Done { status, .. } => Self::Done(*status),
+            Ended::Released => Self::Released,
+            Ended::Unknown => Self::Unknown,
+        }
+    }
+
+    fn ended(self, answer: Option<Encoded>) -> Ended {
+        match self {
+            Self::Done(status) => Ended::Done { status, answer },
+            Self::Released => Ended::Released,
+            Self::Unknown => Ended::Unknown,
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What is known of one request from its head to its answer, for refusals, metrics and the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::HeaderMap;
+use http::{HeaderValue, Method};
+use hyper::body::Incoming;
+
+use super::Rules;
+use crate::http::budget::Budget;
+use crate::http::problem::Subject;
+use crate::http::{Refusal, Response, fields};
+use crate::observe::{self, Outcome, Story};
+use crate::protocol::path::percent_encode_non_ascii;
+use crate::protocol::prefer::Prefer;
+use crate::route::Entry;
+
+/// One request's way through the stack.
+pub(crate) struct Journey {
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) entry: Option<Arc<Entry>>,
+    pub(crate) subject: Subject,
+    pub(crate) budget: Budget,
+    /// The bound of the place where it waited by `Prefer` (W1).
+    pub(crate) wait_bound: Option<Duration>,
+    pub(crate) resource: Option<Box<str>>,
+    pub(crate) story: Story,
+    method: Method,
+    request_id: Option<String>,
+}
+
+impl Journey {
+    pub(super) fn begin(rules: Arc<Rules>, request: &http::Request<Incoming>) -> Self {
+        let headers: &HeaderMap = request.headers();
+        let prefer = Prefer::parse(&fields::lines(headers, &fields::PREFER));
+        let logged = tracing::enabled!(target: "onceward::request", tracing::Level::INFO);
+        Self {
+            rules,
+            entry: None,
+            subject: Subject::new(request.method(), request.uri().path(), headers),
+            budget: Budget::new(prefer.wait),
+            wait_bound: None,
+            resource: None,
+            story: Story::default(),
+            method: request.method().clone(),
+            request_id: logged.then(|| observe::request_id(headers)),
+        }
+    }
+
+    pub(super) fn set_entry(&mut self, entry: &Arc<Entry>) {
+        self.entry = Some(Arc::clone(entry));
+    }
+
+    pub(super) fn take_story(&mut self, told: super::write::Told) {
+        self.story = told.story;
+        self.resource = told.resource;
+        self.wait_bound = told.wait_bound;
+    }
+
+    /// Makes an answer of what came out, and tells it to metrics and log.
+    pub(super) fn end(mut self, result: Result<Response, Refusal>) -> Response {
+        let mut response = match result {
+            Ok(response) => response,
+            Err(refusal) => self.refuse(refusal),
+        };
+        self.dress(&mut response);
+        if let Some(entry) = &self.entry {
+            entry.metrics.count(&self.method, &self.story);
+        }
+        if let Some(id) = &self.request_id {
+            let route = self.entry.as_ref().map(|entry| entry.route.name.as_ref());
+            let status = response.status().as_u16();
+            observe::line(&observe::Request { id, method: &self.method, route, status }, &self.story);
+        }
+        response
+    }
+
+    fn refuse(&mut self, mut refusal: Refusal) -> Response {
+        let code = refusal.reason.code();
+        self.story.code = Some(code);
+        self.story.outcome = match refusal.reason.executed() {
+            crate::http::Executed::Unknown => Outcome::Unknown,
+            _ => Outcome::of_code(code),
+        };
+        if refusal.route.is_none() {
+            refusal.route = self.entry.as_ref().map(|entry| Arc::clone(&entry.route.name));
+        }
+        if refusal.resource.is_none() {
+            refusal.resource.clone_from(&self.resource);
+        }
+        refusal.into_response(&self.subject)
+    }
+
+    fn dress(&self, response: &mut Response) {
+        fields::add_via(response.headers_mut());
+        if let Some(applied) = self.wait_bound.and_then(|bound| self.budget.applied(bound)) {
+            response.headers_mut().insert(fields::PREFERENCE_APPLIED, applied);
+        }
+        if let Some(resource) = &self.resource
+            && let Ok(value) = HeaderValue::from_str(&percent_encode_non_ascii(resource))
+        {
+            response.headers_mut().insert(fields::ONCEWARD_RESOURCE, value);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! `mode = "observe"`: every well-framed request goes through as it came, and what `enforce` would have decided by what
+//! costs no upstream call is said (R4).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderValue;
+
+use super::{Gate, Journey};
+use crate::http::timestamp::{millis, now};
+use crate::http::{Body, Reason, Refusal, Request, Response, fields, forward};
+use crate::observe::Outcome;
+use crate::policy::idempotency;
+use crate::policy::{admission, identity, version};
+use crate::protocol::fingerprint::{Parts, fingerprint};
+use crate::protocol::key::IdempotencyKey;
+use crate::protocol::record::{Owner, Phase, Record, RecordId, Space, State, Verdict};
+use crate::route::{self, Entry};
+use crate::store::{Change, Claimed, Set};
+use crate::upstream::{Call, Kind};
+
+use super::reads::send;
+
+/// What `enforce` would have said: a refusal's code, or `replayed`.
+type Observed = Option<&'static str>;
+
+/// A record of an observed key that this request made; ended when its answer is there.
+struct Made {
+    id: RecordId,
+    owner: Owner,
+}
+
+impl Gate {
+    /// Forwards a request as it came, and says what would have been decided.
+    pub(super) async fn observe(
+        self: &Arc<Self>,
+        journey: &mut Journey,
+        entry: &Entry,
+        mut request: Request,
+    ) -> Result<Response, Refusal> {
+        let is_read = entry.route.is_read(&request.method);
+        let (observed, made) =
+            if is_read { (None, None) } else { self.would(journey, entry, &mut request).await? };
+        let kind = if is_read { Kind::Read } else { Kind::Write };
+        let body = std::mem::replace(&mut request.body, Body::Empty);
+        let headers = forward::headers(&mut request);
+        let call = Call { kind, method: request.method.clone(), target: request.target(), headers, body };
+        let answer = send(journey, entry, call).await;
+        if let Some(made) = made {
+            self.observed_end(entry, made, answer.is_ok()).await;
+        }
+        let mut answer = answer?;
+        journey.story.outcome = match observed {
+            Some("replayed") => Outcome::Replayed,
+            Some(code) => Outcome::of_code(code),
+            None if is_read => Outcome::Passed,
+            None => Outcome::Executed,
+        };
+        if let Some(code) = observed {
+            answer.headers_mut().insert(fields::ONCEWARD_OBSERVED, HeaderValue::from_static(code));
+        }
+        Ok(answer)
+    }
+
+    /// The checks of a write in the order of R7, as far as they need no upstream.
+    async fn would(
+        self: &Arc<Self>,
+        journey: &mut Journey,
+        entry: &Entry,
+        request: &mut Request,
+    ) -> Result<(Observed, Option<Made>), Refusal> {
+        let route = &entry.route;
+        if route.methods.as_ref().is_some_and(|methods| !methods.contains(&request.method)) {
+            return Ok((Some("method-not-allowed"), None));
+        }
+        let principal = match identity::principal(&request.headers, &journey.rules.config.identity) {
+            Ok(principal) => principal,
+            Err(reason) => return Ok((Some(reason.code()), None)),
+        };
+        let key = match idempotency::key(&request.headers, route.idempotency.required) {
+            Ok(key) => key,
+            Err(reason) => return Ok((Some(reason.code()), None)),
+        };
+        if let Err(reason) = version::required(&request.headers, &request.method, &route.version) {
+            return Ok((Some(reason.code()), None));
+        }
+        let known = request.body.known_length();
+        if known.is_some_and(|length| length > route.limits.body as u64) {
+            return Ok((Some(Reason::BodyTooLarge { limit: route.limits.body }.code()), None));
+        }
+        // A body of unknown length goes through at once, so nothing can be said of its key.
+        let Some((key, _)) = key.zip(known) else { return Ok((None, None)) };
+        let body = std::mem::replace(&mut request.body, Body::Empty);
+        let time = journey.rules.config.limits.body_time;
+        let (content, _held) = admission::whole(body, route.limits.body, time, &self.buffers).await?;
+        request.body = Body::Full(content.clone());
+        let name = match route::resource(route, request, &content) {
+            Ok(name) => name,
+            Err(reason) => return Ok((Some(reason.code()), None)),
+        };
+        let id = RecordId::new(Space::Observed, &principal, key.text());
+        journey.story.key = Some(id);
+        Ok(self.observed_claim(entry, request, &key, id, name, &content).await)
+    }
+
+    async fn observed_claim(
+        &self,
+        entry: &Entry,
+        request: &Request,
+        _key: &IdempotencyKey,
+        id: RecordId,
+        resource: Box<str>,
+        content: &Bytes,
+    ) -> (Observed, Option<Made>) {
+        let parts = Parts {
+            method: request.method.as_str(),
+            path: &request.path,
+            query: request.query.as_deref(),
+            content_type: request.headers.get(http::header::CONTENT_TYPE).map(HeaderValue::as_bytes),
+            body: content,
+        };
+        let owner = Owner(fastrand::u64(..));
+        let record = Record {
+            owner,
+            fingerprint: fingerprint(entry.route.idempotency.compare, &parts),
+            started_at: now(),
+            route: Arc::clone(&entry.route.name),
+            resource,
+            state: State::Claimed,
+        };
+        let print = record.fingerprint;
+        match self.store.claim(id, record, now()).await {
+            Ok(Claimed::New) => (None, Some(Made { id, owner })),
+            Ok(Claimed::Taken { standing, .. }) => {
+                let code = match standing.verdict(&print, now()) {
+                    Verdict::First => None,
+                    Verdict::Reused => Some("key-reused"),
+                    Verdict::Running => Some("in-flight"),
+                    Verdict::Replay | Verdict::NotKept { .. } => Some("replayed"),
+                    Verdict::Unknown => Some("outcome-unknown"),
+                };
+                (code, None)
+            }
+            Err(_) => (Some("store-unavailable"), None),
+        }
+    }
+
+    async fn observed_end(&self, entry: &Entry, made: Made, answered: bool) {
+        let at = now();
+        let expires_at = at.saturating_add(millis(entry.route.idempotency.ttl));
+        let state = if answered {
+            State::Done { status: 0, kept: false, completed_at: at, expires_at }
+        } else {
+            State::Unknown { mark: None, since: at, expires_at }
+        };
+        let Made { id, owner } = made;
+        let change =
+            Change { id, owner, phase: Phase::Claimed, set: Set::State(state), answer: None, version: None };
+        if self.store.commit(change, at).await.is_err() {
+            self.metrics.store_errors.inc();
+        }
+    }
+}

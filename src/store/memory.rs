@@ -1,0 +1,296 @@
+//! `memory:`, the default store: forgets on restart (S2).
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::answers::{Answer, Answers, Encoded, Location};
+use super::minted::{Minted, Number};
+use super::{Change, Claimed, Move, Reply, Set, Store, StoreError};
+use crate::protocol::record::{Millis, Phase, Record, RecordId, ResourceId};
+
+const SHARDS: usize = 256;
+/// What a record costs beside its text: itself, its box, and its share of a table that is two thirds full.
+const RECORD_COST: usize = std::mem::size_of::<Stored>() + 16 + 40;
+
+/// Takes the first eight bytes of an id for its hash: ids are digests already.
+#[derive(Default)]
+pub struct FirstBytes(u64);
+
+impl Hasher for FirstBytes {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let mut first = [0; 8];
+        first.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        self.0 ^= u64::from_ne_bytes(first);
+    }
+
+    fn write_usize(&mut self, _: usize) {}
+}
+
+pub(crate) type ById = BuildHasherDefault<FirstBytes>;
+
+struct Stored {
+    record: Record,
+    answer: Kept,
+}
+
+/// Where a record's answer is.
+enum Kept {
+    No,
+    /// Without content: nothing of it is worth letting go.
+    Here(Box<[u8]>),
+    There(Location),
+}
+
+impl Kept {
+    fn cost(&self) -> usize {
+        match self {
+            Self::Here(bytes) => bytes.len() + 16,
+            Self::No | Self::There(_) => 0,
+        }
+    }
+}
+
+type Shard = HashMap<RecordId, Box<Stored>, ById>;
+
+/// Everything in this process's memory, within `store.max_memory`.
+pub struct Memory {
+    shards: Vec<Mutex<Shard>>,
+    answers: Answers,
+    minted: Minted,
+    limit: usize,
+    records: AtomicUsize,
+    unknown: AtomicU64,
+    swept: AtomicUsize,
+}
+
+impl Memory {
+    /// An empty store of at most `limit` bytes. `epoch`: microseconds since the Unix epoch.
+    pub fn new(limit: usize, epoch: u64) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            answers: Answers::new(limit),
+            minted: Minted::new(epoch),
+            limit,
+            records: AtomicUsize::new(0),
+            unknown: AtomicU64::new(0),
+            swept: AtomicUsize::new(0),
+        }
+    }
+
+    fn with<T>(&self, id: RecordId, act: impl FnOnce(&mut Shard) -> T) -> Result<T, StoreError> {
+        // The last byte, because the table inside takes the first ones.
+        let [.., last] = id.0;
+        let shard = self.shards.get(usize::from(last) % SHARDS).ok_or(StoreError::Unavailable)?;
+        Ok(act(&mut shard.lock()))
+    }
+
+    fn used(&self) -> usize {
+        self.records.load(Ordering::Relaxed) + self.answers.bytes()
+    }
+
+    /// Makes room for `more` bytes: bodies go first, then counters, never a record (S2).
+    fn make_room(&self, more: usize) -> Result<(), StoreError> {
+        if self.used() + more <= self.limit {
+            return Ok(());
+        }
+        while self.used() + more + self.minted.bytes() > self.limit {
+            if !self.answers.drop_oldest() {
+                self.minted.drop_all();
+                let left = self.used() + more;
+                return if left <= self.limit { Ok(()) } else { Err(StoreError::Full) };
+            }
+        }
+        Ok(())
+    }
+
+    fn added(&self, stored: &Stored) {
+        self.records.fetch_add(stored.cost(), Ordering::Relaxed);
+        self.unknown.fetch_add(u64::from(stored.is_unknown()), Ordering::Relaxed);
+    }
+
+    fn removed(&self, stored: &Stored) {
+        self.records.fetch_sub(stored.cost(), Ordering::Relaxed);
+        self.unknown.fetch_sub(u64::from(stored.is_unknown()), Ordering::Relaxed);
+    }
+
+    /// Keeps an answer. One that finds no room is as one that was let go at once.
+    fn keep(&self, answer: Option<&Encoded>, life: Duration) -> Kept {
+        let Some(answer) = answer else { return Kept::No };
+        if !answer.has_content() {
+            return Kept::Here(answer.bytes().into());
+        }
+        if self.make_room(answer.len()).is_err() {
+            return Kept::No;
+        }
+        self.answers.put(answer.bytes(), life).map_or(Kept::No, Kept::There)
+    }
+
+    fn claim_now(&self, id: RecordId, record: Record, now: Millis) -> Result<Claimed, StoreError> {
+        // A full store still knows what it holds: only a new record needs room.
+        let room = self.make_room(cost(&record));
+        self.with(id, |shard| {
+            if let Some(standing) = shard.get(&id) {
+                if !standing.record.is_expired(now) {
+                    let standing = Box::new(standing.record.clone());
+                    return Ok(Claimed::Taken { standing, yours: Box::new(record) });
+                }
+                self.removed(standing);
+                shard.remove(&id);
+            }
+            room?;
+            let stored = Box::new(Stored { record, answer: Kept::No });
+            self.added(&stored);
+            shard.insert(id, stored);
+            Ok(Claimed::New)
+        })?
+    }
+
+    fn commit_now(&self, change: Change, now: Millis) -> Result<bool, StoreError> {
+        let Change { id, owner, phase, set, answer, version } = change;
+        let kept = self.keep(answer.as_ref(), life(&set, now));
+        let done = self.with(id, |shard| {
+            let Some(stored) = shard.get_mut(&id) else { return false };
+            if stored.record.owner != owner || stored.record.state.phase() != phase {
+                return false;
+            }
+            self.removed(stored);
+            match set {
+                Set::Remove => {
+                    shard.remove(&id);
+                    return true;
+                }
+                Set::State(state) => stored.record.state = state,
+                Set::Replace(record) => stored.record = record,
+            }
+            stored.answer = kept;
+            self.added(stored);
+            true
+        })?;
+        if let Some(to) = version.filter(|_| done) {
+            self.minted.apply(to, now);
+        }
+        Ok(done)
+    }
+}
+
+fn cost(record: &Record) -> usize {
+    RECORD_COST + record.resource.len() + 16
+}
+
+impl Stored {
+    fn cost(&self) -> usize {
+        cost(&self.record) + self.answer.cost()
+    }
+
+    fn is_unknown(&self) -> bool {
+        self.record.state.phase() == Phase::Unknown
+    }
+}
+
+fn life(set: &Set, now: Millis) -> Duration {
+    let state = match set {
+        Set::State(state) => Some(state),
+        Set::Replace(record) => Some(&record.state),
+        Set::Remove => None,
+    };
+    let until = state.and_then(|state| state.expires_at()).unwrap_or(now);
+    Duration::from_millis(until.saturating_sub(now))
+}
+
+impl Store for Memory {
+    fn claim(&self, id: RecordId, record: Record, now: Millis) -> Reply<Claimed> {
+        Reply::now(self.claim_now(id, record, now))
+    }
+
+    fn read(&self, id: RecordId, now: Millis) -> Reply<Option<Record>> {
+        Reply::now(self.with(id, |shard| {
+            shard.get(&id).map(|stored| &stored.record).filter(|record| !record.is_expired(now)).cloned()
+        }))
+    }
+
+    fn answer(&self, id: RecordId) -> Reply<Option<Answer>> {
+        let found = self.with(id, |shard| match &shard.get(&id)?.answer {
+            Kept::No => None,
+            Kept::Here(bytes) => Some(Err(Answer::decode(Bytes::copy_from_slice(bytes)))),
+            Kept::There(at) => Some(Ok(*at)),
+        });
+        Reply::now(found.map(|found| match found? {
+            Ok(at) => self.answers.get(at),
+            Err(here) => here,
+        }))
+    }
+
+    fn commit(&self, change: Change, now: Millis) -> Reply<bool> {
+        Reply::now(self.commit_now(change, now))
+    }
+
+    fn next_number(&self) -> Reply<Number> {
+        Reply::now(Ok(self.minted.next_number()))
+    }
+
+    fn move_version(&self, to: Move, now: Millis) -> Reply<()> {
+        self.minted.apply(to, now);
+        Reply::now(Ok(()))
+    }
+
+    fn minted(&self, resource: ResourceId, now: Millis) -> Reply<Box<str>> {
+        Reply::now(Ok(self.minted.tag(resource, now)))
+    }
+
+    fn minted_tag(&self, resource: ResourceId, number: Number) -> Box<str> {
+        self.minted.tag_of(resource, number)
+    }
+
+    fn scan(&self, phase: Option<Phase>, most: usize, now: Millis) -> Reply<Vec<(RecordId, Record)>> {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let fitting = shard.iter().filter(|(_, stored)| {
+                !stored.record.is_expired(now)
+                    && phase.is_none_or(|phase| stored.record.state.phase() == phase)
+            });
+            found.extend(fitting.take(most - found.len()).map(|(id, stored)| (*id, stored.record.clone())));
+            if found.len() >= most {
+                break;
+            }
+        }
+        Reply::now(Ok(found))
+    }
+
+    fn unknown(&self) -> u64 {
+        self.unknown.load(Ordering::Relaxed)
+    }
+
+    fn fill_ratio(&self) -> f64 {
+        let used = self.used() + self.minted.bytes();
+        // Bytes of memory are far below 2^52.
+        #[allow(clippy::cast_precision_loss, reason = "a ratio for people")]
+        let ratio = used as f64 / self.limit.max(1) as f64;
+        ratio.min(1.0)
+    }
+
+    fn sweep(&self, now: Millis) {
+        let next = self.swept.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        if let Some(shard) = self.shards.get(next) {
+            shard.lock().retain(|_, stored| {
+                let keep = !stored.record.is_expired(now);
+                if !keep {
+                    self.removed(stored);
+                }
+                keep
+            });
+        }
+        if next == 0 {
+            self.answers.sweep(now);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! One call: a request goes out once, and an answer, or one of three failures, comes back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
+use http_body_util::BodyExt;
+
+use super::body::AnswerBody;
+use super::connection::Connection;
+use super::pool::{Checkout, Client};
+use crate::http::{Body, BoxError, Response, fields};
+
+/// Whether a call may have an effect: decides which connection it may use (K14).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Read,
+    Write,
+}
+
+/// What goes out. The fields are those that the upstream gets, `Host` included.
+pub struct Call {
+    pub kind: Kind,
+    pub method: Method,
+    /// Path and query, in the agent's bytes.
+    pub target: String,
+    pub headers: HeaderMap,
+    pub body: Body,
+}
+
+/// Why no answer came (K11).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// Before the first byte went out: surely not run.
+    NotSent(String),
+    /// After the first byte may have gone out.
+    BrokeOff(String),
+    TimedOut,
+    /// The agent's own body broke off while it was passed on.
+    AgentBroke,
+    /// Onceward was stopped while it waited.
+    ShutDown,
+}
+
+impl Client {
+    /// Sends one request and waits for the head of its answer.
+    ///
+    /// # Errors
+    /// [`Failure`]; a [`Call`] is never sent twice, except that a connection which provably took no byte of it is
+    /// replaced once (K14).
+    pub async fn call(self: &Arc<Self>, call: Call) -> Result<Response, Failure> {
+        let Call { kind, method, target, headers, body } = call;
+        let uri: Uri = target.parse().map_err(|_| Failure::NotSent("the target is not a URI".to_owned()))?;
+        let is_head = method == Method::HEAD;
+        let asks_upgrade = headers.contains_key(http::header::UPGRADE);
+        let (body, agent_broke) = watched(body);
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.version_mut() = Version::HTTP_11;
+        *request.headers_mut() = headers;
+        let mut replaced = false;
+        loop {
+            let mut checkout = self.check_out(kind).await.map_err(|error| Failure::NotSent(error.0))?;
+            match self.send(&mut checkout, request).await {
+                Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS && !asks_upgrade => {
+                    return Err(Failure::BrokeOff("it changed to another protocol unasked".to_owned()));
+                }
+                Ok(answer) => return Ok(self.answer(answer, checkout, is_head)),
+                Err(_) if agent_broke.load(Ordering::Acquire) => return Err(Failure::AgentBroke),
+                Err((failure, None)) => return Err(failure),
+                Err((failure, Some(_))) if replaced => return Err(failure),
+                Err((_, Some(unsent))) => request = *unsent,
+            }
+            replaced = true;
+        }
+    }
+
+    /// The answer's head; on a failure the request too, where the connection took nothing of it.
+    async fn send(
+        &self,
+        checkout: &mut Checkout,
+        request: Request<Body>,
+    ) -> Result<http::Response<hyper::body::Incoming>, (Failure, Option<Box<Request<Body>>>)> {
+        let Connection { sender, wire, .. } = &mut checkout.connection;
+        let before = wire.bytes();
+        let started = Instant::now();
+        let mut answer = std::pin::pin!(sender.try_send_request(request));
+        let mut wait = self.limits.upstream_response;
+        loop {
+            match tokio::time::timeout(wait, answer.as_mut()).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(mut error)) => {
+                    let unsent = error.take_message().filter(|_| wire.bytes() == before).map(Box::new);
+                    let why = plain(error.error());
+                    let sent = wire.bytes() != before;
+                    let failure = if sent { Failure::BrokeOff(why) } else { Failure::NotSent(why) };
+                    return Err((failure, unsent));
+                }
+                Err(_elapsed) => {
+                    // The limit counts from the last byte sent, and a long body may still be going out.
+                    let from = wire.last_write().max(started);
+                    wait = self.limits.upstream_response.saturating_sub(from.elapsed());
+                    if wait < Duration::from_millis(1) {
+                        let sent = wire.bytes() != before;
+                        let late = || Failure::NotSent("it takes no bytes".to_owned());
+                        return Err((if sent { Failure::TimedOut } else { late() }, None));
+                    }
+                }
+            }
+        }
+    }
+
+    fn answer(
+        self: &Arc<Self>,
+        answer: http::Response<hyper::body::Incoming>,
+        checkout: Checkout,
+        is_head: bool,
+    ) -> Response {
+        let (mut head, incoming) = answer.into_parts();
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            // The connection belongs to the new protocol now, and is not given back.
+            return Response::from_parts(head, Body::Empty);
+        }
+        // Of a length and a transfer coding the coding counts (RFC 9112 §6.3).
+        if head.headers.contains_key(http::header::TRANSFER_ENCODING) {
+            head.headers.remove(http::header::CONTENT_LENGTH);
+        }
+        fields::strip_answer(&mut head.headers);
+        let no_content = is_head || matches!(head.status.as_u16(), 204 | 304);
+        if no_content || http_body::Body::is_end_stream(&incoming) {
+            checkout.give_back();
+            return Response::from_parts(head, Body::Empty);
+        }
+        let body = AnswerBody::new(incoming, checkout, self.limits.upstream_idle);
+        Response::from_parts(head, Body::Stream(Box::pin(body)))
+    }
+}
+
+/// Lets an agent's streamed body tell that it was the one that broke off.
+fn watched(body: Body) -> (Body, Arc<AtomicBool>) {
+    let broke = Arc::new(AtomicBool::new(false));
+    let Body::Incoming(incoming) = body else { return (body, broke) };
+    let seen = Arc::clone(&broke);
+    let incoming = incoming.map_err(move |error| {
+        seen.store(true, Ordering::Release);
+        BoxError::from(error)
+    });
+    (Body::stream(incoming), broke)
+}
+
+/// What broke, in words.
+fn plain(error: &hyper::Error) -> String {
+    if error.is_incomplete_message() || error.is_canceled() {
+        return "the connection was closed".to_owned();
+    }
+    if error.is_parse() {
+        return "its answer is not HTTP".to_owned();
+    }
+    let source = std::error::Error::source(error);
+    source.map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+/// Reads a body to its end.
+///
+/// # Errors
+/// Where it breaks off, takes too long, or is larger than `limit` bytes (`Ok(None)`).
+pub(crate) async fn collect(body: Body, limit: usize) -> Result<Option<bytes::Bytes>, crate::http::BoxError> {
+    let mut body = body;
+    let mut whole = bytes::BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if whole.len() + data.len() > limit {
+            return Ok(None);
+        }
+        if whole.is_empty() && body.known_length() == Some(0) {
+            return Ok(Some(data));
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(Some(whole.freeze()))
+}

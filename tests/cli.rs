@@ -1,0 +1,98 @@
+//! The command line, as an operator types it (C1, O4).
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::harness::proxy::one_route;
+use crate::harness::{Agent, Proxy, Reply, Upstream, proxied, within};
+
+/// Runs the binary to its end, aside, so that upstreams in this test go on.
+async fn onceward(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onceward"));
+    command.args(arguments);
+    let run = tokio::task::spawn_blocking(move || command.output().expect("the binary"));
+    within(format!("onceward {arguments:?} to end"), run).await.expect("a run")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+// C1, C2
+#[tokio::test]
+async fn check_tells_by_its_exit_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("onceward.toml");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, one_route("http://127.0.0.1:1", "")).unwrap();
+    let good = onceward(&["check", path]).await;
+    assert_eq!(good.status.code(), Some(0), "{}", text(&good.stderr));
+
+    std::fs::write(&file, one_route("http://127.0.0.1:1", "gard = \"state\"\nmode = \"watch\"")).unwrap();
+    let bad = onceward(&["check", path]).await;
+    let said = text(&bad.stderr);
+    assert_eq!(bad.status.code(), Some(2), "{said}");
+    for part in [":6:", "guard", ":7:", "observe"] {
+        assert!(said.contains(part), "no {part} in {said}");
+    }
+    // C2
+    std::fs::write(&file, one_route("${ONCEWARD_TEST_UPSTREAM}", "")).unwrap();
+    assert_eq!(onceward(&["check", path]).await.status.code(), Some(2));
+    std::fs::write(&file, one_route("${ONCEWARD_TEST_UPSTREAM:-http://127.0.0.1:1}", "")).unwrap();
+    assert_eq!(onceward(&["check", path]).await.status.code(), Some(0));
+    assert_ne!(onceward(&["check", "/no/such/file.toml"]).await.status.code(), Some(0));
+}
+
+// C1
+#[tokio::test]
+async fn serve_refuses_what_check_refuses() {
+    let Err(log) = Proxy::try_start(&one_route("http://127.0.0.1:1", "gard = \"state\"")).await else {
+        panic!("it started on a bad file")
+    };
+    assert!(log.contains("guard"), "{log}");
+}
+
+// C1
+#[tokio::test]
+async fn the_schema_is_json() {
+    let schema = onceward(&["schema"]).await;
+    assert_eq!(schema.status.code(), Some(0));
+    let schema: Value = serde_json::from_slice(&schema.stdout).unwrap();
+    assert!(schema["properties"]["routes"].is_object(), "{schema}");
+}
+
+// O4
+#[tokio::test]
+async fn an_operator_resolves_from_the_command_line() {
+    let (upstream, proxy): (Upstream, Proxy) = proxied("guard = \"tool\"").await;
+    let (agent, admin) = (Agent::new(&proxy), proxy.admin_url());
+    let mut ids = Vec::new();
+    for key in ["gone", "done"] {
+        upstream.next(Reply::ok("lost").cut());
+        let problem = agent.post("/x").key(key).await.refused("upstream-broke-off");
+        ids.push(problem.json["operation"].as_str().unwrap().to_owned());
+    }
+    let listed = onceward(&["operations", "list", "--admin", &admin]).await;
+    assert_eq!(listed.status.code(), Some(0), "{}", text(&listed.stderr));
+    assert!(ids.iter().all(|id| text(&listed.stdout).contains(id)), "{}", text(&listed.stdout));
+    let shown = onceward(&["operations", "show", &ids[0], "--admin", &admin]).await;
+    assert!(shown.status.success() && text(&shown.stdout).contains("unknown"), "{}", text(&shown.stdout));
+
+    let directory = tempfile::tempdir().unwrap();
+    let body = directory.path().join("body");
+    std::fs::write(&body, "found").unwrap();
+    let signed = ["--who", "ann", "--why", "the order book says so", "--admin", &admin];
+    let gone = [&["operations", "resolve", &ids[0], "--not-executed"], &signed[..]].concat();
+    let done =
+        ["operations", "resolve", &ids[1], "--executed", "--status", "201", "--body", body.to_str().unwrap()];
+    for arguments in [gone, [&done, &signed[..]].concat()] {
+        let run = onceward(&arguments).await;
+        assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
+    }
+    agent.post("/x").key("gone").await.is(200).is_first_run();
+    assert_eq!(agent.post("/x").key("done").await.is(201).text(), "found");
+    let again =
+        onceward(&[&["operations", "resolve", "no-such-id", "--not-executed"], &signed[..]].concat()).await;
+    assert_ne!(again.status.code(), Some(0));
+}

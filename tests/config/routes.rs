@@ -1,0 +1,292 @@
+//! R2 and the rules between routes: what guard, top and route make of one another.
+
+use std::time::Duration;
+
+use http::Method;
+use onceward::config::checked::{Guard, Mode, Route, Source};
+use onceward::config::{self, Over};
+
+use super::{load, with_route, wrong};
+
+fn route(rest: &str) -> Route {
+    let config = with_route(rest).unwrap_or_else(|problems| panic!("{rest}: {problems}"));
+    Route::clone(&config.routes[0])
+}
+
+/// What R2's table tells apart: key, methods that need a precondition, turns, source.
+fn row(rest: &str) -> (bool, Vec<Method>, bool, Source) {
+    let route = route(rest);
+    (route.idempotency.required, route.version.required, route.queue.turns, route.version.source)
+}
+
+fn preconditions() -> Vec<Method> {
+    vec![Method::PUT, Method::PATCH, Method::DELETE]
+}
+
+// R2: the table
+#[test]
+fn a_guard_is_a_set_of_defaults() {
+    for (rest, expected) in [
+        ("", (true, preconditions(), true, Source::Hash)),
+        ("guard = \"state\"", (true, preconditions(), true, Source::Hash)),
+        ("guard = \"tool\"", (true, vec![], false, Source::None)),
+        ("guard = \"tool\"\nresource = \"x\"", (true, vec![], true, Source::None)),
+        ("guard = \"tool\"\nversion = \"mint\"", (true, preconditions(), true, Source::Mint)),
+        ("guard = \"tool\"\nversion = \"none\"", (true, vec![], false, Source::None)),
+        ("guard = \"tool\"\nversion.refresh = false", (true, vec![], false, Source::None)),
+        ("guard = \"read\"", (false, vec![], false, Source::None)),
+        ("guard = \"read\"\nversion = \"mint\"\nresource = \"x\"", (false, vec![], false, Source::Mint)),
+        ("guard = \"none\"", (false, vec![], false, Source::None)),
+    ] {
+        assert_eq!(row(rest), expected, "{rest}");
+    }
+}
+
+// R2: every one of them can be set by hand
+#[test]
+fn every_default_of_a_guard_can_be_set_by_hand() {
+    for (rest, expected) in [
+        ("idempotency.required = false", (false, preconditions(), true, Source::Hash)),
+        ("version.required = []", (true, vec![], true, Source::Hash)),
+        ("version.required = [\"POST\", \"POST\"]", (true, vec![Method::POST], true, Source::Hash)),
+        ("queue = false", (true, preconditions(), false, Source::Hash)),
+        ("version = \"none\"", (true, vec![], true, Source::None)),
+        ("version = { field = \"/rev\" }", (true, preconditions(), true, Source::Field("/rev".into()))),
+        ("guard = \"tool\"\nqueue.turns = true", (true, vec![], true, Source::None)),
+        ("guard = \"tool\"\nversion = \"etag\"\nqueue = false", (true, preconditions(), false, Source::Etag)),
+        ("guard = \"tool\"\nidempotency.required = false", (false, vec![], false, Source::None)),
+        ("guard = \"none\"\nidempotency.required = true", (true, vec![], false, Source::None)),
+        ("guard = \"none\"\nqueue = true", (false, vec![], true, Source::None)),
+        ("guard = \"none\"\nversion = \"hash\"", (false, vec![], false, Source::Hash)),
+        (
+            "guard = \"none\"\nversion = { source = \"hash\", required = [\"PUT\"] }",
+            (false, vec![Method::PUT], false, Source::Hash),
+        ),
+    ] {
+        assert_eq!(row(rest), expected, "{rest}");
+    }
+}
+
+// R2: `none` is a plain pass-through until something is set by hand
+#[test]
+fn a_none_route_passes_through() {
+    for (rest, passes) in [
+        ("guard = \"none\"", true),
+        ("guard = \"none\"\nidempotency.ttl = \"1h\"", true),
+        ("guard = \"none\"\nidempotency.required = true", false),
+        ("guard = \"none\"\nqueue = true", false),
+        ("guard = \"none\"\nversion = \"upstream\"", false),
+        ("guard = \"tool\"\nidempotency.required = false", false),
+        ("guard = \"read\"", false),
+    ] {
+        assert_eq!(route(rest).passes_through(), passes, "{rest}");
+    }
+}
+
+// R2, R3
+#[test]
+fn a_method_reads_by_guard_by_registration_or_by_hand() {
+    let plain = route("reads = [\"POST\", \"PUT\"]");
+    for (method, reads) in [("GET", true), ("QUERY", true), ("POST", true), ("PUT", true), ("PATCH", false)] {
+        assert_eq!(plain.is_read(&method.parse().unwrap()), reads, "{method}");
+    }
+    assert!(route("guard = \"read\"").is_read(&Method::DELETE));
+}
+
+// Section T: the top is a default, a route overrides it key by key
+#[test]
+fn a_route_overrides_the_top_key_by_key() {
+    let top = "mode = \"observe\"
+idempotency = { ttl = \"1h\", settle = \"5s\", required = false }
+version = \"mint\"
+queue = { turns = false, max_waiting = 7 }
+limits = { body = \"2MiB\", upstream_idle = \"1s\", head = \"1KiB\" }
+[[routes]]
+path = \"/a\"
+upstream = \"http://h\"
+[[routes]]
+path = \"/b\"
+upstream = \"http://h\"
+mode = \"enforce\"
+idempotency.ttl = \"2h\"
+version = { field = \"/rev\" }
+queue = true
+limits.body = \"3MiB\"
+";
+    let config = load(top).unwrap();
+    let [a, b] = config.routes.as_slice() else { panic!() };
+    assert_eq!(config.limits.head, 1024);
+    let seen = |route: &Route| {
+        let Route { mode, idempotency, version, queue, limits, .. } = route.clone();
+        let times = (idempotency.ttl.as_secs(), idempotency.settle.as_secs(), limits.upstream_idle.as_secs());
+        (mode, times, version.source, queue.turns, queue.max_waiting, limits.body >> 20)
+    };
+    assert_eq!(seen(a), (Mode::Observe, (3600, 5, 1), Source::Mint, false, 7, 2));
+    assert_eq!(seen(b), (Mode::Enforce, (7200, 5, 1), Source::Field("/rev".into()), true, 7, 3));
+    assert!(!a.idempotency.required && !b.idempotency.required);
+}
+
+// R2: what a guard decides, the top decides for `state` and `tool` only
+#[test]
+fn the_top_turns_no_plain_route_into_a_guarded_one() {
+    let top = "version = { source = \"mint\", required = [\"POST\"], refresh = false }
+idempotency.required = true
+queue = true
+";
+    for (guard, expected) in [
+        ("state", (true, vec![Method::POST], true, Source::Mint)),
+        ("tool", (true, vec![Method::POST], true, Source::Mint)),
+        ("read", (false, vec![], false, Source::None)),
+        ("none", (false, vec![], false, Source::None)),
+    ] {
+        let text = format!("{top}[[routes]]\npath = \"/\"\nupstream = \"http://h\"\nguard = {guard:?}");
+        let config = load(&text).unwrap();
+        let route = Route::clone(&config.routes[0]);
+        let row =
+            (route.idempotency.required, route.version.required, route.queue.turns, route.version.source);
+        assert_eq!(row, expected, "{guard}");
+        assert!(!route.version.refresh, "{guard}");
+    }
+    // A field at the top is used by the route that says `field`, and does not disturb one that says otherwise.
+    let text = "version.field = \"/rev\"
+[[routes]]
+path = \"/a\"
+upstream = \"http://h\"
+version = \"hash\"
+[[routes]]
+path = \"/b\"
+upstream = \"http://h\"
+guard = \"read\"
+version = \"field\"
+";
+    let sources: Vec<_> =
+        load(text).unwrap().routes.iter().map(|route| route.version.source.clone()).collect();
+    assert_eq!(sources, [Source::Hash, Source::Field("/rev".into())]);
+}
+
+// C1: what cannot hold together
+#[test]
+fn what_contradicts_itself_is_told() {
+    for (rest, expected) in [
+        (
+            "version = { source = \"hash\", field = \"/rev\" }",
+            "version.field: goes with source = \"field\" only",
+        ),
+        ("version = { source = \"none\", required = [\"PUT\"] }", "without versions no precondition can be"),
+        ("guard = \"tool\"\nversion.required = [\"PUT\"]", "without versions no precondition can be"),
+        ("version.required = [\"GET\"]", "version.required[0]: GET is a read here"),
+        (
+            "reads = [\"POST\"]\nversion.required = [\"PUT\", \"POST\"]",
+            "version.required[1]: POST is a read here",
+        ),
+        ("[version]\nrequired = [\"GET\"]", "version.required[0]: GET is a read here"),
+        ("guard = \"read\"\nidempotency.required = true", "a read needs no key; use another guard"),
+        ("guard = \"read\"\nqueue = true", "a read takes no turn; use another guard"),
+        (
+            "guard = \"read\"\nversion = { source = \"mint\", required = [\"POST\"] }",
+            "a read needs no precondition",
+        ),
+        ("[server]\nlisten = \"0.0.0.0:9090\"", "server.listen and server.admin are both 127.0.0.1:9090"),
+        ("[server]\nlisten = [\"[::1]:80\", \"[::]:80\"]", "server.listen[1]: [::]:80 is listened to twice"),
+        (
+            "[[routes]]\npath = \"/documents/{it}/\"\nupstream = \"http://h\"",
+            "matches the same paths as routes[0]",
+        ),
+        (
+            "methods = [\"GET\"]\n[[routes]]\npath = \"/documents/{id}\"\nupstream = \"http://h\"\nmethods = [\"PUT\"]",
+            "methods do not tell routes apart",
+        ),
+        (
+            "name = \"a\"\n[[routes]]\npath = \"/b\"\nname = \"a\"\nupstream = \"http://h\"",
+            "onceward.toml:7:8: routes[1].name: \"a\" is the name of routes[0] already",
+        ),
+        (
+            "[[routes]]\npath = \"/b\"\nname = \"/documents/{id}\"\nupstream = \"http://h\"",
+            "is the name of routes[0] already",
+        ),
+    ] {
+        let lines = wrong(with_route(rest));
+        assert!(lines.len() == 1 && lines[0].contains(expected), "{rest}: {lines:?}");
+    }
+    for path in ["/.onceward", "/.onceward/x", "//.onceward/", "/%2eonceward/{x}", "/.%6fnceward"] {
+        let lines = wrong(load(&format!("[[routes]]\npath = {path:?}\nupstream = \"http://h\"")));
+        assert!(lines.len() == 1 && lines[0].contains("are Onceward's own"), "{path}: {lines:?}");
+    }
+    load("[server]\nlisten = [\"127.0.0.1:0\", \"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n[[routes]]\npath = \"/.x\"\nupstream = \"http://h\"")
+        .unwrap();
+}
+
+// C1: a key of what is to come is known, checked, and refused; switching it off is not
+#[test]
+fn what_is_not_built_is_told() {
+    for rest in [
+        "[server]\ntls = { cert = \"c\", key = \"k\" }",
+        "[store]\nurl = \"disk:/var/lib/onceward\"",
+        "[store]\nurl = \"redis://user:pw@h\"",
+        "[store]\nurl = \"postgres://user:pw@h/db\"",
+        "[store]\nsecret = \"x\"",
+        "[store]\nalive = \"10s\"",
+        "[leases]",
+        "[leases]\nmax_ttl = \"1m\"",
+        "leases = true",
+        "[jobs]\ngive_up = \"1m\"",
+        "[events]\nttl = \"1m\"",
+        "events = \"own\"",
+        "async = true",
+        "upstream.http2 = true",
+        "upstream.ca = \"ca.pem\"",
+        "[[queues]]\nname = \"n\"\nsource = \"http://h\"\nheaders = { A = \"b\" }",
+        "[log]\notlp = \"http://h\"",
+    ] {
+        let text = match rest.strip_prefix("upstream.") {
+            Some(rest) => format!("[[routes]]\npath = \"/\"\nupstream = {{ url = \"http://h\", {rest} }}"),
+            None => format!("[[routes]]\npath = \"/\"\nupstream = \"http://h\"\n{rest}"),
+        };
+        let problems = load(&text).unwrap_err();
+        let kinds: Vec<_> = problems.iter().map(|problem| problem.kind).collect();
+        assert_eq!(kinds, [config::Kind::NotBuilt], "{rest}: {problems}");
+        assert!(!problems.to_string().contains("pw"), "{problems}");
+    }
+    let off = "leases = false\nevents = \"off\"\nasync = false\n[store]\nsecret = \"${UNSET:-}\"\n[log]\notlp = \"\"";
+    let text = format!(
+        "leases = false\nevents = \"off\"\nqueues = []\n[[routes]]\npath = \"/\"\nupstream = \"http://h\"\n{off}"
+    );
+    load(&text).unwrap();
+    // A wrong type of what is not built is told as such.
+    let problems = with_route("[jobs]\nmax_waiting = \"5\"\ngive = 1").unwrap_err();
+    let kinds: Vec<_> = problems.iter().map(|problem| problem.kind).collect();
+    assert_eq!(kinds, [config::Kind::NotBuilt, config::Kind::Type, config::Kind::Name], "{problems}");
+}
+
+// C1: with only an upstream, one `state` route on `/{*path}`
+#[test]
+fn an_upstream_alone_is_a_configuration() {
+    let config = config::quick("http://127.0.0.1:3000", Some("127.0.0.1:0")).unwrap();
+    let [route] = config.routes.as_slice() else { panic!("{:?}", config.routes) };
+    assert_eq!(route.path.as_str(), "/{*path}");
+    assert_eq!((route.guard, &route.version.source), (Guard::State, &Source::Hash));
+    assert_eq!(route.upstream.authority, "127.0.0.1:3000");
+    assert_eq!(config.server.listen, ["127.0.0.1:0".parse().unwrap()]);
+    assert_eq!(config.server.shutdown_grace, Duration::from_secs(25));
+    let default = config::quick("http://127.0.0.1:3000", None).unwrap();
+    assert_eq!(default.server.listen, ["127.0.0.1:8080".parse().unwrap()]);
+}
+
+// C1: `--upstream` and `--listen` over a file
+#[test]
+fn arguments_go_over_the_file() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("onceward.toml");
+    let over = Over { upstream: Some("http://other:1"), listen: Some("127.0.0.1:1") };
+    std::fs::write(&file, "[server]\nlisten = \"127.0.0.1:2\"\n[idempotency]\nttl = \"1h\"").unwrap();
+    let config = config::read_over(&file, &over).unwrap();
+    assert_eq!(config.routes.len(), 1);
+    assert_eq!(config.routes[0].idempotency.ttl, Duration::from_secs(3600));
+    assert_eq!(config.server.listen, ["127.0.0.1:1".parse().unwrap()]);
+    std::fs::write(&file, "[[routes]]\npath = \"/a\"\n[[routes]]\npath = \"/b\"\nupstream = \"http://h\"")
+        .unwrap();
+    let config = config::read_over(&file, &over).unwrap();
+    let upstreams: Vec<_> = config.routes.iter().map(|route| route.upstream.authority.as_str()).collect();
+    assert_eq!(upstreams, ["other:1", "other:1"]);
+    config::read(&file).unwrap_err();
+}

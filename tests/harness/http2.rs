@@ -1,0 +1,36 @@
+//! An HTTP/2 client that sends a head as it is told, a `host` beside `:authority` included.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+
+use super::{Answer, Proxy, within};
+
+pub struct Http2 {
+    sender: SendRequest<Full<Bytes>>,
+}
+
+impl Http2 {
+    pub async fn connect(proxy: &Proxy) -> Http2 {
+        Http2::to(proxy.addr()).await
+    }
+
+    pub async fn to(address: &str) -> Http2 {
+        let stream = TcpStream::connect(address).await.expect("a connection");
+        let started = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+        let (sender, connection) = started.expect("an HTTP/2 connection");
+        tokio::spawn(connection);
+        Http2 { sender }
+    }
+
+    /// Sends one request; `None` where the proxy ends the stream instead of answering.
+    pub async fn send(&mut self, request: http::Request<&'static str>) -> Option<Answer> {
+        let request = request.map(|body| Full::new(Bytes::from_static(body.as_bytes())));
+        let answered = within("an answer on HTTP/2", self.sender.send_request(request)).await;
+        let (head, body) = answered.ok()?.into_parts();
+        let body = within("the body of an answer on HTTP/2", body.collect()).await.ok()?.to_bytes();
+        Some(Answer::new(head.status.as_u16(), head.headers, body))
+    }
+}

@@ -1,0 +1,320 @@
+//! Where a resource's version comes from and what it costs (V1), what reads carry (V2), what writes answer (V7).
+
+use serde_json::json;
+
+use crate::harness::ledger::Ledger;
+use crate::harness::{Agent, Gate, Proxy, Reply, Upstream, proxied};
+
+/// The sources of a version with the requests that a read, then a write, then a stale write cost the upstream.
+const SOURCES: [(&str, &[&str]); 5] = [
+    ("\"hash\"", &["GET", "GET", "PUT", "GET", "GET"]),
+    ("\"etag\"", &["GET", "HEAD", "PUT", "HEAD"]),
+    ("{ field = \"/rev\" }", &["GET", "GET", "PUT", "GET", "GET"]),
+    ("\"mint\"", &["GET", "PUT"]),
+    ("\"upstream\"", &["GET", "PUT", "PUT"]),
+];
+
+async fn with_document(source: &str) -> (Ledger, Proxy) {
+    let ledger = Ledger::start().await;
+    ledger.holds("/d", json!({"value": 1, "rev": 1}));
+    let proxy = Proxy::route(&ledger.upstream, &format!("version = {source}")).await;
+    (ledger, proxy)
+}
+
+// V1, V2, V6, V7
+#[tokio::test]
+async fn every_source_lets_one_write_through_and_refuses_the_next_on_its_old_tag() {
+    for (source, costs) in SOURCES {
+        let (ledger, proxy) = with_document(source).await;
+        let agent = Agent::new(&proxy);
+        let old = agent.tag("/d").await;
+        assert!(old.starts_with('"') && old.ends_with('"'), "{source}: a tag that is not strong: {old}");
+        let put = |key: &str, tag: &str, rev: u64| {
+            agent.put("/d").key(key).if_match(tag).json(&json!({"rev": rev}))
+        };
+        let written = put("1", &old, 2).await;
+        let new = written.is(200).needs("onceward-version");
+        assert_ne!(new, old, "{source}");
+
+        let stale = put("2", &old, 3).await;
+        stale.refused("stale-version");
+        let seen: Vec<_> = ledger.upstream.requests().into_iter().map(|seen| seen.method).collect();
+        assert_eq!(seen, costs, "{source}: what it costs");
+        if source != "\"upstream\"" {
+            assert_eq!(
+                (stale.json()["current_etag"].as_str(), stale.etag()),
+                (Some(new.as_str()), new.clone()),
+                "{source}"
+            );
+        }
+        assert_eq!(agent.tag("/d").await, new, "{source}: a read after the write");
+        // V6: the claim was released, so the same key may come with the right tag.
+        put("2", &new, 3).await.is(200).is_first_run();
+        assert_eq!(ledger.document("/d"), Some(json!({"rev": 3})));
+    }
+}
+
+// V5
+#[tokio::test]
+async fn a_precondition_goes_on_only_where_the_upstream_checks_it_too() {
+    for (source, forwarded) in [
+        ("\"hash\"", false),
+        ("\"etag\"", true),
+        ("{ field = \"/rev\" }", false),
+        ("\"mint\"", false),
+        ("\"upstream\"", true),
+    ] {
+        let (ledger, proxy) = with_document(source).await;
+        let agent = Agent::new(&proxy);
+        let tag = agent.tag("/d").await;
+        agent.put("/d").key("k").if_match(&tag).json(&json!({"rev": 2})).await.is(200);
+        let seen = ledger.upstream.with_method("PUT").remove(0);
+        assert_eq!(seen.field("if-match"), forwarded.then_some(tag), "{source}");
+    }
+}
+
+// V5, Q1
+#[tokio::test]
+async fn of_many_writes_on_one_tag_one_goes_through() {
+    for (source, _) in SOURCES {
+        let (ledger, proxy) = with_document(source).await;
+        let agent = Agent::new(&proxy);
+        let tag = agent.tag("/d").await;
+        let writes: Vec<_> = (0..8)
+            .map(|n| agent.put("/d").key(&n.to_string()).if_match(&tag).json(&json!({"rev": n + 2})).spawn())
+            .collect();
+        let mut through = 0;
+        for write in writes {
+            let answer = write.await.unwrap();
+            if answer.is_refusal() {
+                answer.refused("stale-version");
+            } else {
+                answer.is(200);
+                through += 1;
+            }
+        }
+        assert_eq!((through, ledger.effects().len()), (1, 1), "{source}");
+    }
+}
+
+// V1
+#[tokio::test]
+async fn a_probe_is_the_write_as_a_get() {
+    let ledger = Ledger::start().await;
+    ledger.holds("/meta/7", json!({"rev": 1}));
+    let route = "version = { field = \"/rev\", probe = \"/meta/{id}\", accept = \"application/json\" }";
+    let config =
+        format!("[[routes]]\npath = \"/d/{{id}}\"\nupstream = \"{}\"\n{route}\n", ledger.upstream.url());
+    let proxy = Proxy::start(&config).await;
+    let agent = Agent::named(&proxy, "ann");
+    let missing = agent.put("/d/7").key("k").if_match("\"no\"").header("prefer", "return=minimal");
+    let missing = missing.header("x-tenant", "t").header("accept", "text/plain").json(&json!({"rev": 2}));
+    missing.await.refused("stale-version");
+    let probe = ledger.upstream.received(1).await.remove(0);
+    assert_eq!((probe.method.as_str(), probe.target.as_str()), ("GET", "/meta/7"));
+    for (name, value) in [("authorization", "Bearer ann"), ("x-tenant", "t"), ("accept", "application/json")]
+    {
+        assert_eq!(probe.head.all(name), [value], "{name}");
+    }
+    for name in [
+        "content-type",
+        "content-length",
+        "transfer-encoding",
+        "if-match",
+        "idempotency-key",
+        "prefer",
+        "expect",
+    ] {
+        assert!(!probe.head.has(name), "a probe with {name}: {:?}", probe.head);
+    }
+    assert_eq!(ledger.effects().len(), 0);
+}
+
+// V1
+#[tokio::test]
+async fn a_probe_that_finds_no_version_forwards_nothing() {
+    let json = |body: &str| Reply::ok(body).field("Content-Type", "application/json");
+    let cases = [
+        ("\"hash\"", Reply::new(500)),
+        ("\"hash\"", Reply::new(204)),
+        ("\"hash\"", Reply::new(302).field("Location", "/")),
+        ("\"hash\"", Reply::ok("whole").cut_after(2)),
+        ("\"etag\"", Reply::ok("no tag")),
+        ("\"etag\"", Reply::ok("weak").field("ETag", "W/\"1\"")),
+        ("{ field = \"/rev\" }", json("{\"other\":1}")),
+        ("{ field = \"/rev\" }", json("no json")),
+        ("{ field = \"/rev\" }", json("{\"rev\":{}}")),
+    ];
+    for (source, reply) in cases {
+        // An etag is asked for twice where HEAD has none.
+        let upstream = Upstream::answering(move |_| reply.clone()).await;
+        let proxy = Proxy::route(&upstream, &format!("version = {source}")).await;
+        let answer = Agent::new(&proxy).put("/d").key("k").if_match("\"x\"").await;
+        assert!(answer.is_refusal(), "{source}: {answer}");
+        answer.refused("version-unavailable");
+        assert!(upstream.with_method("PUT").is_empty(), "{source}: forwarded without a version");
+    }
+}
+
+// V1
+#[tokio::test]
+async fn a_probe_that_is_forbidden_answers_for_the_write() {
+    let (upstream, proxy) = proxied("version = \"hash\"").await;
+    let agent = Agent::new(&proxy);
+    for status in [401, 403] {
+        upstream.next(Reply::new(status).body("who are you").field("WWW-Authenticate", "Bearer"));
+        let answer = agent.put("/d").key("k").if_match("\"x\"").await;
+        assert_eq!(
+            (answer.is(status).text().as_str(), answer.needs("www-authenticate").as_str()),
+            ("who are you", "Bearer")
+        );
+    }
+    assert!(upstream.with_method("PUT").is_empty());
+}
+
+// V1, V3
+#[tokio::test]
+async fn what_is_not_there_has_no_version() {
+    for (source, _) in SOURCES {
+        let (ledger, proxy) = with_document(source).await;
+        let agent = Agent::new(&proxy);
+        if source != "\"upstream\"" && source != "\"mint\"" {
+            let stale = agent.put("/new").key("1").if_match("\"x\"").json(&json!({"rev": 1})).await;
+            stale.refused("stale-version");
+            assert_eq!(
+                (stale.json().get("current_etag"), stale.header("etag")),
+                (Some(&json!(null)), None),
+                "{source}"
+            );
+        }
+        agent.put("/new").key("2").if_none_match("*").json(&json!({"rev": 1})).await.is(201);
+        if source != "\"upstream\"" {
+            agent
+                .put("/d")
+                .key("3")
+                .if_none_match("*")
+                .json(&json!({"rev": 1}))
+                .await
+                .refused("stale-version");
+            assert_eq!(ledger.effects().len(), 1, "{source}");
+        }
+    }
+}
+
+// V1
+#[tokio::test]
+async fn where_head_is_refused_a_get_gives_the_tag() {
+    let upstream = Upstream::answering(|seen| match seen.method.as_str() {
+        "HEAD" => Reply::new(405),
+        _ => Reply::ok("ok").field("ETag", "\"r1\""),
+    });
+    let upstream = upstream.await;
+    let proxy = Proxy::route(&upstream, "version = \"etag\"").await;
+    Agent::new(&proxy).put("/d").key("k").if_match("\"r1\"").await.is(200);
+    let seen: Vec<_> = upstream.requests().into_iter().map(|seen| seen.method).collect();
+    assert_eq!(seen[..3], ["HEAD", "GET", "PUT"]);
+}
+
+// V2
+#[tokio::test]
+async fn a_read_carries_its_version_and_honors_if_none_match() {
+    for source in ["\"hash\"", "{ field = \"/rev\" }"] {
+        let upstream =
+            Upstream::answering(|_| Reply::json(200, &json!({"rev": 1})).field("ETag", "W/\"weak\"")).await;
+        let proxy = Proxy::route(&upstream, &format!("version = {source}")).await;
+        let agent = Agent::new(&proxy);
+        let tag = agent.tag("/d").await;
+        assert!(!tag.contains("weak"), "{source}: {tag}");
+        let unchanged = agent.get("/d").if_none_match(&format!("\"other\", {tag}")).await;
+        assert_eq!((unchanged.is(304).etag(), unchanged.body.len()), (tag.clone(), 0), "{source}");
+        let fields = agent
+            .get("/d")
+            .if_none_match("\"other\"")
+            .header("if-modified-since", "Thu, 01 Jan 2026 00:00:00 GMT");
+        let fields =
+            fields.header("range", "bytes=0-1").header("if-range", &tag).header("accept-encoding", "gzip");
+        assert_eq!(fields.await.is(200).json(), json!({"rev": 1}), "{source}: a range is answered whole");
+        let head = agent.head("/d").await;
+        assert_eq!((head.is(200).etag(), head.body.len()), (tag, 0), "{source}");
+
+        let seen = upstream.requests();
+        assert!(seen.iter().all(|seen| seen.method == "GET"), "{source}: {seen:?}");
+        for name in ["if-none-match", "if-modified-since", "range", "if-range"] {
+            assert!(seen.iter().all(|seen| !seen.head.has(name)), "{source}: {name} went upstream");
+        }
+        assert!(seen.iter().all(|seen| seen.head.all("accept-encoding") == ["identity"]), "{source}");
+        assert!(seen.iter().all(|seen| seen.head.all("cache-control") == ["no-cache"]), "{source}");
+    }
+}
+
+// V2
+#[tokio::test]
+async fn only_a_whole_200_of_a_fitting_size_has_a_version() {
+    let (upstream, proxy) = proxied("version = { source = \"hash\", max_body = \"1KiB\" }").await;
+    let agent = Agent::new(&proxy);
+    for reply in [Reply::new(404), Reply::new(203).body("x"), Reply::new(500)] {
+        upstream.next(reply);
+        assert_eq!(agent.get("/d").await.header("etag"), None);
+    }
+    for reply in [Reply::ok("x".repeat(1025)), Reply::ok("x".repeat(100_000)).chunked()] {
+        upstream.next(reply);
+        let large = agent.get("/d").await;
+        assert!(large.is(200).body.len() > 1024 && large.header("etag").is_none(), "{large}");
+    }
+    upstream.next(Reply::ok("x".repeat(1024)));
+    agent.tag("/d").await;
+}
+
+// V2
+#[tokio::test]
+async fn a_large_body_streams_and_its_writes_are_still_compared() {
+    let (upstream, proxy) = proxied("version = { source = \"hash\", max_body = \"1KiB\" }").await;
+    let (agent, gate) = (Agent::new(&proxy), Gate::closed());
+    upstream.next(Reply::ok("x".repeat(5000)).paused_after(3000, &gate));
+    let mut raw = crate::harness::Raw::connect(&proxy).await;
+    raw.send("GET /d HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    // The head is out while the rest of the body is not even sent.
+    assert!(!raw.head().await.has("etag"));
+    gate.open();
+    upstream.next(Reply::ok("x".repeat(5000)));
+    agent.put("/d").key("k").if_match("\"x\"").await.refused("stale-version");
+}
+
+// V7
+#[tokio::test]
+async fn without_refresh_nothing_is_asked_and_nothing_told() {
+    let ledger = Ledger::with(false, |_| Default::default()).await;
+    ledger.holds("/d", json!({"rev": 1}));
+    let proxy = Proxy::route(&ledger.upstream, "version = { source = \"hash\", refresh = false }").await;
+    let agent = Agent::new(&proxy);
+    let tag = agent.tag("/d").await;
+    let answer = agent.put("/d").key("k").if_match(&tag).json(&json!({"rev": 2})).await;
+    assert_eq!(answer.is(200).header("onceward-version"), None);
+    let seen: Vec<_> = ledger.upstream.requests().into_iter().map(|seen| seen.method).collect();
+    assert_eq!(seen, ["GET", "GET", "PUT"]);
+}
+
+// V7
+#[tokio::test]
+async fn a_refresh_that_fails_costs_the_version_and_not_the_answer() {
+    let (upstream, proxy) = proxied("version = \"hash\"").await;
+    let agent = Agent::new(&proxy);
+    let tag = agent.tag("/d").await;
+    upstream.next(Reply::ok("ok")).next(Reply::new(200).body("written")).next(Reply::new(500));
+    let answer = agent.put("/d").key("k").if_match(&tag).await;
+    assert_eq!((answer.is(200).text().as_str(), answer.header("onceward-version")), ("written", None));
+}
+
+// V7
+#[tokio::test]
+async fn a_post_names_a_version_only_of_a_resource_set_by_hand() {
+    for (resource, has) in [("", false), ("resource = \"/d\"\n", true)] {
+        let (upstream, proxy) = proxied(&format!("{resource}version = \"hash\"")).await;
+        let agent = Agent::new(&proxy);
+        let answer = agent.post("/d").key("1").await;
+        assert_eq!(answer.is(200).header("onceward-version").is_some(), has, "{answer}");
+        // A 201 that names another place: this resource's version is not what was made.
+        upstream.next(Reply::new(201).field("Location", "/d/1"));
+        assert_eq!(agent.post("/d").key("2").await.is(201).header("onceward-version"), None);
+    }
+}
