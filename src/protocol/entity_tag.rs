@@ -35,8 +35,9 @@ impl EntityTag {
         })
     }
 
-    /// A strong tag of any text, such as the member `version.field` points to (V1): what is not visible ASCII, a
-    /// quote and `%` are percent-encoded, so that different texts give different tags. `None`: over 1,024 bytes.
+    /// A strong tag of any text, such as the member `version.field` points to (V1): what is not visible
+    /// ASCII, a quote and `%` are percent-encoded, so that different texts give different tags. `None`: over
+    /// 1,024 bytes.
     pub fn from_value(value: &str) -> Option<Self> {
         if value.len() > MAX_VALUE {
             return None;
@@ -44,10 +45,10 @@ impl EntityTag {
         let mut tag = String::with_capacity(value.len() + 2);
         tag.push('"');
         for byte in value.bytes() {
-            match byte {
-                b'"' | b'%' => super::path::push_encoded(&mut tag, byte),
-                b'!'..=b'~' => tag.push(char::from(byte)),
-                _ => super::path::push_encoded(&mut tag, byte),
+            if matches!(byte, b'!' | b'#'..=b'$' | b'&'..=b'~') {
+                tag.push(char::from(byte));
+            } else {
+                super::path::push_encoded(&mut tag, byte);
             }
         }
         tag.push('"');
@@ -141,8 +142,8 @@ impl Preconditions {
         self.if_match.is_none() && self.if_none_match.is_none()
     }
 
-    /// Whether they will do where a precondition is required (V3): tags in `If-Match`, or `If-None-Match: *`, or with
-    /// `version.allow_any` also `If-Match: *`.
+    /// Whether they will do where a precondition is required (V3): tags in `If-Match`, or `If-None-Match: *`,
+    /// or with `version.allow_any` also `If-Match: *`.
     pub fn names_version(&self, allow_any: bool) -> bool {
         let by_match = match &self.if_match {
             Some(Condition::Tags(_)) => true,
@@ -166,8 +167,8 @@ impl fmt::Display for PreconditionProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Weak => {
-                "The precondition has a weak entity tag (W/\"...\"), which can never match: something on the way \
-                 weakens entity tags, mostly compression."
+                "The precondition has a weak entity tag (W/\"...\"), which can never match: something on \
+                 the way weakens entity tags, mostly compression."
             }
             Self::Malformed => {
                 "The precondition is neither * nor a list of entity tags in double quotes, such as \"v8\"."
@@ -195,7 +196,8 @@ enum Item<'a> {
     Tag { quoted: &'a str, weak: bool },
 }
 
-/// Hands out the members over all field lines. `None`: malformed; what was handed out before does not count then.
+/// Hands out the members over all field lines. `None`: malformed; what was handed out before does not count
+/// then.
 fn scan<'a>(values: &[&'a [u8]], mut each: impl FnMut(Item<'a>)) -> Option<()> {
     let (mut any, mut tags) = (false, 0_usize);
     for value in values {
@@ -235,3 +237,6 @@ fn scan<'a>(values: &[&'a [u8]], mut each: impl FnMut(Item<'a>)) -> Option<()> {
 fn skip_space(text: &str) -> &str {
     text.trim_start_matches([' ', '\t'])
 }
+
+#[cfg(test)]
+mod tests;

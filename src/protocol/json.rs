@@ -1,11 +1,12 @@
 //! JSON by meaning (K3, RFC 8259).
 //!
-//! 1. Members are sorted by name, white space goes, strings count by their characters, numbers by their exact decimal
-//!    value.
-//! 2. What is no JSON, is nested over 128 deep, or has a lone surrogate or a name twice in one object, has no meaning
-//!    that all readers share.
+//! 1. Members are sorted by name, white space goes, strings count by their characters, numbers by their exact
+//!    decimal value.
+//! 2. What is no JSON, is nested over 128 deep, or has a lone surrogate or a name twice in one object, has no
+//!    meaning that all readers share.
 //!
-//! A body is scanned once into a flat list of tokens; nothing here recurses deeper than the nesting that is allowed.
+//! A body is scanned once into a flat list of tokens; nothing here recurses deeper than the nesting that is
+//! allowed.
 
 mod number;
 mod scan;
@@ -29,8 +30,8 @@ impl std::fmt::Display for NotJson {
 
 impl std::error::Error for NotJson {}
 
-/// Hands `body` out in a form that is the same for all spellings of one value, and different for different values. It
-/// is not JSON itself: each string and number goes with its length before it.
+/// Hands `body` out in a form that is the same for all spellings of one value, and different for different
+/// values. It is not JSON itself: each string and number goes with its length before it.
 ///
 /// # Errors
 /// Rule 2 above; what was handed out before does not count then.
@@ -38,8 +39,8 @@ pub fn canonical(body: &[u8], out: &mut impl FnMut(&[u8])) -> Result<(), NotJson
     Document::parse(body)?.canonical(out)
 }
 
-/// The string or number at an RFC 6901 pointer as text, numbers in one spelling (`1` for `1.0`). `None`: nothing is
-/// there, or something else, or the body is not JSON. See [`Document::text_at`].
+/// The string or number at an RFC 6901 pointer as text, numbers in one spelling (`1` for `1.0`). `None`:
+/// nothing is there, or something else, or the body is not JSON. See [`Document::text_at`].
 pub fn pointer_text(body: &[u8], pointer: &str) -> Option<String> {
     Document::parse(body).ok()?.text_at(pointer)
 }
@@ -61,7 +62,7 @@ pub struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
-    /// Scans a body, in time linear to its length; takes at most 8 bytes of memory for each byte of it.
+    /// Scans a body, in time and memory linear to its length: 12 bytes for each value and each name in it.
     ///
     /// # Errors
     /// Rule 2 above, but for a name twice in one object.
@@ -79,11 +80,12 @@ impl<'a> Document<'a> {
         self.write(0, &mut Vec::new(), out)
     }
 
-    /// The string or number at an RFC 6901 pointer as text. `None`: nothing is there, or something else, or one of the
-    /// names on the way comes twice in its object, so that readers may differ about what is meant.
+    /// The string or number at an RFC 6901 pointer as text. `None`: nothing is there, or something else, or
+    /// one of the names on the way comes twice in its object, so that readers may differ about what is meant.
     ///
     /// A number comes in one spelling for its value: without exponent and trailing zeros up to 40 of them
-    /// (`1.50` is `1.5`, `1e2` is `100`), else as `1.5e-60`.
+    /// (`1.50` is `1.5`, `1e2` is `100`), else as `1.5e-60`. One whose exponent has over 18 digits gives
+    /// `None`.
     pub fn text_at(&self, pointer: &str) -> Option<String> {
         let mut at = 0;
         if !pointer.is_empty() {
@@ -94,7 +96,7 @@ impl<'a> Document<'a> {
         let token = self.tokens.get(at)?;
         match token.kind {
             Kind::String | Kind::Escaped => Some(self.content(token).to_owned()),
-            Kind::Number => Some(number::text(self.content(token))),
+            Kind::Number => number::text(self.content(token)),
             Kind::Null | Kind::True | Kind::False | Kind::Array | Kind::Object => None,
         }
     }
@@ -106,12 +108,10 @@ impl<'a> Document<'a> {
             Kind::Array => {
                 let canonical = step == "0" || (!step.starts_with(['0', '+']) && !step.is_empty());
                 let index: usize = canonical.then(|| step.parse().ok())??;
-                self.values(at + 1, container).nth(index)
+                self.values(at, container).nth(index)
             }
             Kind::Object => {
-                let mut named = self
-                    .names(at + 1, container)
-                    .filter(|&name| self.tokens.get(name).is_some_and(|token| self.content(token) == step));
+                let mut named = self.names(at, container).filter(|&name| self.name(name) == step.as_bytes());
                 match (named.next(), named.next()) {
                     (Some(name), None) => Some(name + 1),
                     (_, _) => None,
@@ -121,24 +121,22 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// The indexes of an array's values; `from` is its first.
-    fn values(&self, from: usize, container: &Token) -> impl Iterator<Item = usize> {
-        let end = container.next();
-        let mut at = from;
+    /// The indexes of the values of an array that is at `index`.
+    fn values(&self, index: usize, array: &Token) -> impl Iterator<Item = usize> {
+        let (mut next, end) = (index + 1, array.next(index));
         std::iter::from_fn(move || {
-            let value = (at < end).then_some(at)?;
-            at = self.tokens.get(value)?.next();
+            let value = (next < end).then_some(next)?;
+            next = self.tokens.get(value)?.next(value);
             Some(value)
         })
     }
 
-    /// The indexes of an object's names; `from` is its first. The value of each is the next token.
-    fn names(&self, from: usize, container: &Token) -> impl Iterator<Item = usize> {
-        let end = container.next();
-        let mut at = from;
+    /// The indexes of the names in an object that is at `index`. The value of each is the next token.
+    fn names(&self, index: usize, object: &Token) -> impl Iterator<Item = usize> {
+        let (mut next, end) = (index + 1, object.next(index));
         std::iter::from_fn(move || {
-            let name = (at < end).then_some(at)?;
-            at = self.tokens.get(name + 1)?.next();
+            let name = (next < end).then_some(next)?;
+            next = self.tokens.get(name + 1)?.next(name + 1);
             Some(name)
         })
     }
@@ -149,6 +147,17 @@ impl<'a> Document<'a> {
         text.get(token.range()).unwrap_or_default()
     }
 
+    /// The same in bytes, which is cheaper.
+    fn bytes(&self, token: &Token) -> &[u8] {
+        let text = if token.kind == Kind::Escaped { &self.unescaped } else { self.text };
+        text.as_bytes().get(token.range()).unwrap_or_default()
+    }
+
+    /// The characters of a name.
+    fn name(&self, index: usize) -> &[u8] {
+        self.tokens.get(index).map_or(b"", |token| self.bytes(token))
+    }
+
     /// Hands out the value at `at`. `order` is scratch for the members of all objects that are open.
     fn write(&self, at: usize, order: &mut Vec<usize>, out: &mut impl FnMut(&[u8])) -> Result<(), NotJson> {
         let token = self.tokens.get(at).ok_or(NotJson)?;
@@ -157,10 +166,10 @@ impl<'a> Document<'a> {
             Kind::True => out(b"t"),
             Kind::False => out(b"f"),
             Kind::Number => number::canonical(self.content(token), out),
-            Kind::String | Kind::Escaped => write_text(b's', self.content(token), out),
+            Kind::String | Kind::Escaped => write_text(b's', self.bytes(token), out),
             Kind::Array => {
                 out(b"[");
-                for value in self.values(at + 1, token) {
+                for value in self.values(at, token) {
                     self.write(value, order, out)?;
                 }
                 out(b"]");
@@ -168,11 +177,11 @@ impl<'a> Document<'a> {
             Kind::Object => {
                 out(b"{");
                 let own = order.len();
-                order.extend(self.names(at + 1, token));
+                order.extend(self.names(at, token));
                 self.sort(order.get_mut(own..).unwrap_or_default())?;
                 let mut next = own;
                 while let Some(&name) = order.get(next) {
-                    write_text(b's', self.tokens.get(name).map_or("", |token| self.content(token)), out);
+                    write_text(b's', self.name(name), out);
                     self.write(name + 1, order, out)?;
                     next += 1;
                 }
@@ -185,10 +194,9 @@ impl<'a> Document<'a> {
 
     /// Sorts the indexes of names by the bytes of their characters.
     fn sort(&self, names: &mut [usize]) -> Result<(), NotJson> {
-        let content = |name: usize| self.tokens.get(name).map_or("", |token| self.content(token));
-        names.sort_unstable_by(|&a, &b| content(a).cmp(content(b)));
+        names.sort_unstable_by(|&a, &b| self.name(a).cmp(self.name(b)));
         let twice = names.windows(2).any(|pair| match pair {
-            &[a, b] => content(a) == content(b),
+            &[a, b] => self.name(a) == self.name(b),
             _ => false,
         });
         if twice { Err(NotJson) } else { Ok(()) }
@@ -196,7 +204,7 @@ impl<'a> Document<'a> {
 }
 
 /// Hands out a text with its kind and length before it, so that no two sequences of texts look alike.
-fn write_text(kind: u8, text: &str, out: &mut impl FnMut(&[u8])) {
+fn write_text(kind: u8, text: &[u8], out: &mut impl FnMut(&[u8])) {
     let length = (text.len() as u64).to_le_bytes();
     match length {
         [low, 0, 0, 0, 0, 0, 0, 0] if low < 255 => out(&[kind, low]),
@@ -205,7 +213,7 @@ fn write_text(kind: u8, text: &str, out: &mut impl FnMut(&[u8])) {
             out(&length);
         }
     }
-    out(text.as_bytes());
+    out(text);
 }
 
 /// Undoes `~1` and `~0` (RFC 6901 §4).

@@ -5,6 +5,7 @@
 //! 3. It has 1 to 255 characters of visible ASCII; a space, a comma or a quote stands inside quotes only.
 //! 4. Parameters behind a structured-field string are allowed by its grammar, and mean nothing here.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
@@ -19,8 +20,8 @@ pub struct IdempotencyKey {
 }
 
 impl IdempotencyKey {
-    /// Reads the key from all `Idempotency-Key` field lines of a request (K1). An empty slice is an empty key;
-    /// whether one is needed at all (K2) is asked before.
+    /// Reads the key from all `Idempotency-Key` field lines of a request (K1). An empty slice is an empty
+    /// key; whether one is needed at all (K2) is asked before.
     ///
     /// # Errors
     /// What is wrong with it, for `invalid-idempotency-key`.
@@ -107,12 +108,30 @@ impl Hash for IdempotencyKey {
 
 /// Reads a structured-field string; `inside` is `value` behind its opening quote.
 fn quoted(value: &[u8], inside: &[u8]) -> Result<IdempotencyKey, KeyProblem> {
+    let (text, behind) = match inside.iter().position(|&byte| matches!(byte, b'"' | b'\\')) {
+        None => return Err(KeyProblem::Unterminated),
+        Some(end) => match inside.split_at_checked(end) {
+            Some((text, [b'"', behind @ ..])) => (Cow::Borrowed(text), behind),
+            Some(_) | None => unescape(inside)?,
+        },
+    };
+    match trim(behind) {
+        [] => {}
+        [b',', ..] => return Err(KeyProblem::Twice),
+        _ if sfv::Parser::new(value).parse::<sfv::Item>().is_ok() => {}
+        _ => return Err(KeyProblem::Trailing),
+    }
+    IdempotencyKey::checked(&text, true)
+}
+
+/// The text up to the closing quote with its escapes undone, and what is behind that quote.
+fn unescape(inside: &[u8]) -> Result<(Cow<'_, [u8]>, &[u8]), KeyProblem> {
     let mut text = Vec::with_capacity(inside.len());
     let mut bytes = inside.iter();
     loop {
         match bytes.next() {
             None => return Err(KeyProblem::Unterminated),
-            Some(b'"') => break,
+            Some(b'"') => return Ok((Cow::Owned(text), bytes.as_slice())),
             Some(b'\\') => match bytes.next() {
                 None => return Err(KeyProblem::Unterminated),
                 Some(&escaped @ (b'"' | b'\\')) => text.push(escaped),
@@ -121,13 +140,6 @@ fn quoted(value: &[u8], inside: &[u8]) -> Result<IdempotencyKey, KeyProblem> {
             Some(&byte) => text.push(byte),
         }
     }
-    match trim(bytes.as_slice()) {
-        [] => {}
-        [b',', ..] => return Err(KeyProblem::Twice),
-        _ if sfv::Parser::new(value).parse::<sfv::Item>().is_ok() => {}
-        _ => return Err(KeyProblem::Trailing),
-    }
-    IdempotencyKey::checked(&text, true)
 }
 
 /// Takes optional white space (RFC 9110 §5.6.3) off both ends.
@@ -170,7 +182,7 @@ impl fmt::Display for KeyProblem {
             Self::TooLong => "The Idempotency-Key is longer than 255 characters.",
             Self::BadByte => "The Idempotency-Key has a character in it that is not visible ASCII.",
             Self::NeedsQuotes => {
-                "The Idempotency-Key has a space, a comma or a quote in it, which only stand inside double quotes."
+                "The Idempotency-Key has a space, a comma or a quote in it, and no double quotes around it."
             }
             Self::Twice => "The Idempotency-Key was sent more than once.",
             Self::Unterminated => "The Idempotency-Key opens a double quote and does not close it.",
@@ -183,3 +195,127 @@ impl fmt::Display for KeyProblem {
 }
 
 impl std::error::Error for KeyProblem {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(value: &str) -> Result<IdempotencyKey, KeyProblem> {
+        IdempotencyKey::parse(&[value.as_bytes()])
+    }
+
+    // K1, K16
+    #[test]
+    fn keys_and_their_spelling() {
+        let table = [
+            ("ab", "ab", "ab"),
+            (" \tab\t ", "ab", "ab"),
+            (
+                "8e03978e-40d5-43dd-bc93-6894a57f9324",
+                "8e03978e-40d5-43dd-bc93-6894a57f9324",
+                "8e03978e-40d5-43dd-bc93-6894a57f9324",
+            ),
+            (r"a\b;c=d", r"a\b;c=d", r"a\b;c=d"),
+            (":YWI=:", ":YWI=:", ":YWI=:"),
+            (r#""ab""#, "ab", r#""ab""#),
+            (r#" "a b" "#, "a b", r#""a b""#),
+            (r#"" ""#, " ", r#"" ""#),
+            (r#""a,b""#, "a,b", r#""a,b""#),
+            (r#""a\"b\\c""#, r#"a"b\c"#, r#""a\"b\\c""#),
+            (r#""ab";x=1;y"#, "ab", r#""ab""#),
+            (r#""ab"; x="c;d""#, "ab", r#""ab""#),
+        ];
+        for (sent, text, upstream) in table {
+            let key = parse(sent).unwrap_or_else(|problem| panic!("{sent}: {problem}"));
+            assert_eq!(key.text(), text, "{sent}");
+            assert_eq!(key.as_sent(), upstream, "{sent}");
+        }
+    }
+
+    // K1
+    #[test]
+    fn what_is_no_key() {
+        let table = [
+            ("", KeyProblem::Empty),
+            (" \t", KeyProblem::Empty),
+            (r#""""#, KeyProblem::Empty),
+            ("a b", KeyProblem::NeedsQuotes),
+            ("a,b", KeyProblem::NeedsQuotes),
+            (r#"a"b"#, KeyProblem::NeedsQuotes),
+            (r#"a""#, KeyProblem::NeedsQuotes),
+            ("a\tb", KeyProblem::BadByte),
+            ("a\u{7f}", KeyProblem::BadByte),
+            ("é", KeyProblem::BadByte),
+            (r#""é""#, KeyProblem::BadByte),
+            ("\"a\tb\"", KeyProblem::BadByte),
+            (r#"""#, KeyProblem::Unterminated),
+            (r#""ab"#, KeyProblem::Unterminated),
+            (r#""ab\"#, KeyProblem::Unterminated),
+            (r#""ab\""#, KeyProblem::Unterminated),
+            (r#""a\nb""#, KeyProblem::BadEscape),
+            (r#""a"b"#, KeyProblem::Trailing),
+            (r#""a" ;x"#, KeyProblem::Trailing),
+            (r#""a";X=1"#, KeyProblem::Trailing),
+            (r#""a", "b""#, KeyProblem::Twice),
+        ];
+        for (sent, problem) in table {
+            assert_eq!(parse(sent), Err(problem), "{sent}");
+        }
+        assert_eq!(IdempotencyKey::parse(&[]), Err(KeyProblem::Empty));
+        assert_eq!(IdempotencyKey::parse(&[b"a", b"a"]), Err(KeyProblem::Twice));
+        assert_eq!(IdempotencyKey::parse(&[b"a\xff"]), Err(KeyProblem::BadByte));
+    }
+
+    // K1: the unescaped text counts.
+    #[test]
+    fn length_is_that_of_the_text() {
+        assert!(parse(&"a".repeat(255)).is_ok());
+        assert_eq!(parse(&"a".repeat(256)), Err(KeyProblem::TooLong));
+        assert!(parse(&format!("\"{}\"", r"\\".repeat(255))).is_ok());
+        assert_eq!(parse(&format!("\"{}\"", r"\\".repeat(256))), Err(KeyProblem::TooLong));
+    }
+
+    // K1, K17
+    #[test]
+    fn both_spellings_are_one_key() {
+        assert_eq!(parse("ab").unwrap(), parse(r#""ab""#).unwrap());
+        assert_ne!(parse("ab").unwrap(), parse("aB").unwrap());
+        assert_eq!(IdempotencyKey::from_text("a b", true).unwrap(), parse(r#""a b""#).unwrap());
+        assert_eq!(IdempotencyKey::from_text("a b", false), Err(KeyProblem::NeedsQuotes));
+        assert_eq!(IdempotencyKey::from_text("", true), Err(KeyProblem::Empty));
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_sent_is_parsed_again(text in "[ -~]{1,255}", quoted: bool) {
+            if let Ok(key) = IdempotencyKey::from_text(&text, quoted) {
+                let again = parse(&key.as_sent()).unwrap();
+                prop_assert_eq!(again.text(), text.as_str());
+                prop_assert_eq!(again.quoted(), quoted);
+            } else {
+                prop_assert!(!quoted && text.contains([' ', ',', '"']));
+            }
+        }
+
+        #[test]
+        fn strings_are_those_of_structured_fields(inside in r#"[a"\\ ;=1,]{0,8}"#) {
+            let sent = format!("\"{inside}");
+            let model = match sfv::Parser::new(&sent).parse::<sfv::Item>() {
+                Ok(item) => item.bare_item.as_string().map(|text| text.as_str().to_owned()),
+                Err(_) => None,
+            };
+            let model = model.filter(|text| !text.is_empty());
+            prop_assert_eq!(parse(&sent).ok().map(|key| key.text().to_owned()), model);
+        }
+
+        #[test]
+        fn any_bytes_are_a_key_or_a_problem(value: Vec<u8>) {
+            if let Ok(key) = IdempotencyKey::parse(&[&value]) {
+                prop_assert!((1..=255).contains(&key.text().len()));
+                prop_assert!(key.text().bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+            }
+        }
+    }
+}

@@ -1,16 +1,17 @@
 //! The normal form of paths (R1, R5).
 //!
 //! In this order:
-//! 1. `%XX` of an unreserved or non-ASCII character is decoded, once. All other `%XX` stay, in upper-case hex: `%2F` is
-//!    no separator, `%25` begins no further escape. A raw character that no path may have (RFC 3986 §3.3) is encoded.
+//! 1. `%XX` of an unreserved or non-ASCII character is decoded, once. All other `%XX` stay, in upper-case
+//!    hex: `%2F` is no separator, `%25` begins no further escape. A raw character that no path may have (RFC
+//!    3986 §3.3) is encoded.
 //! 2. Dot segments are removed (RFC 3986 §5.2.4); a path that climbs above the root is refused, not clamped.
 //! 3. Doubled slashes become one, a trailing one goes.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// A path in normal form: begins with `/`, ends with one only as the root, has no empty and no dot segment, is UTF-8.
-/// Equal paths mean the same resource.
+/// A path in normal form: begins with `/`, ends with one only as the root, has no empty and no dot segment,
+/// is UTF-8. Equal paths mean the same resource.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NormalPath(Box<str>);
 
@@ -79,9 +80,9 @@ impl fmt::Display for PathProblem {
 
 impl std::error::Error for PathProblem {}
 
-/// The one spelling of a resource that was named in any (L1): paths in normal form, all else by its first step.
-/// What [`Template::render`](super::template::Template::render) gave, and what `Onceward-Resource` said of it, both
-/// come out as the former.
+/// The one spelling of a resource that was named in any (L1): paths in normal form, all else by its first
+/// step. What [`Template::render`](super::template::Template::render) gave, and what `Onceward-Resource` said
+/// of it, both come out as the former.
 ///
 /// # Errors
 /// As [`NormalPath::parse`].
@@ -114,10 +115,15 @@ pub fn percent_encode_non_ascii(text: &str) -> Cow<'_, str> {
 
 /// Adds `%XX`.
 pub(super) fn push_encoded(out: &mut String, byte: u8) {
-    out.push('%');
-    for digit in [byte >> 4, byte & 15] {
-        out.push(char::from_digit(u32::from(digit), 16).unwrap_or('0').to_ascii_uppercase());
+    for character in encoded(byte) {
+        out.push(char::from(character));
     }
+}
+
+/// `%XX`.
+fn encoded(byte: u8) -> [u8; 3] {
+    let digit = |value: u8| if value < 10 { b'0' + value } else { b'A' + (value - 10) };
+    [b'%', digit(byte >> 4), digit(byte & 15)]
 }
 
 /// `unreserved` of RFC 3986 §2.3.
@@ -167,7 +173,7 @@ pub(super) fn spell(raw: &str, keep: &[u8]) -> Result<String, PathProblem> {
         match byte {
             0 => return Err(PathProblem::Nul),
             _ if as_it_is => out.push(byte),
-            _ => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+            _ => out.extend_from_slice(&encoded(byte)),
         }
     }
     String::from_utf8(out).map_err(|_| PathProblem::NotUtf8)
@@ -204,3 +210,6 @@ fn tidy(path: &str) -> Result<NormalPath, PathProblem> {
     }
     Ok(NormalPath(normal.into()))
 }
+
+#[cfg(test)]
+mod tests;

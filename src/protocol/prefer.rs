@@ -82,3 +82,58 @@ fn seconds(value: &[u8]) -> Option<u64> {
     }
     Some(seconds)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    // W1
+    #[test]
+    fn preferences() {
+        let table: [(&[&str], Option<u64>, bool); 25] = [
+            (&[], None, false),
+            (&[""], None, false),
+            (&["wait=5"], Some(5), false),
+            (&["wait=0"], Some(0), false),
+            (&["WAIT = \"05\" ; x=1"], Some(5), false),
+            (&["respond-async"], None, true),
+            (&["respond-async, wait=10"], Some(10), true),
+            (&["wait=10,Respond-Async;foo"], Some(10), true),
+            (&["respond-async=\"\""], None, true),
+            (&["respond-async=yes"], None, false),
+            // RFC 7240 §2: the first counts.
+            (&["wait=1, wait=2"], Some(1), false),
+            (&["wait=1", "wait=2"], Some(1), false),
+            // What is malformed is passed over.
+            (&["wait"], None, false),
+            (&["wait="], None, false),
+            (&["wait=-1"], None, false),
+            (&["wait=1.5"], None, false),
+            (&["wait=1s"], None, false),
+            (&["wait=abc, wait=5"], Some(5), false),
+            (&["waits=5"], None, false),
+            (&[", ,wait=5,,"], Some(5), false),
+            // A parameter is no preference, and a quoted text no list.
+            (&["respond-async; wait=10"], None, true),
+            (&["foo=\"a, wait=10\""], None, false),
+            (&["foo=\"a\\\", wait=10\", wait=3"], Some(3), false),
+            (&["foo=\"a, wait=10", "wait=3"], Some(3), false),
+            (&["wait=99999999999999999999999999"], Some(86_400), false),
+        ];
+        for (values, wait, respond_async) in table {
+            let lines: Vec<_> = values.iter().map(|value| value.as_bytes()).collect();
+            assert_eq!(Prefer::parse(&lines), Prefer { wait, respond_async }, "{values:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_bounded(value: Vec<u8>, wait: u64) {
+            prop_assert!(Prefer::parse(&[&value]).wait.is_none_or(|wait| wait <= MAX_WAIT));
+            let wanted = format!("wait={wait}");
+            prop_assert_eq!(Prefer::parse(&[wanted.as_bytes()]).wait, Some(wait.min(MAX_WAIT)));
+        }
+    }
+}

@@ -35,8 +35,8 @@ impl<'a> Decimal<'a> {
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
         let whole = whole.trim_start_matches('0');
         let fraction = fraction.trim_end_matches('0');
-        // Zeros behind the whole digits count for the exponent only where no fraction is behind them, those before
-        // the fraction only where nothing is before them.
+        // Zeros behind the whole digits count for the exponent only where no fraction is behind them, those
+        // before the fraction only where nothing is before them.
         let (whole, fraction, moved) = match (whole, fraction) {
             ("", fraction) => ("", fraction.trim_start_matches('0'), -length(fraction)),
             (whole, "") => {
@@ -72,61 +72,64 @@ fn length(digits: &str) -> i64 {
     i64::try_from(digits.len()).unwrap_or(i64::MAX)
 }
 
-/// Hands out a form that equal numbers share and others do not. Exponents over 18 digits count as they are spelled: two
-/// such numbers may come out different though they are equal, never the other way round.
+/// Hands out a form that equal numbers share and others do not. Exponents over 18 digits count as they are
+/// spelled: two such numbers may come out different though they are equal, never the other way round.
 pub(super) fn canonical(spelled: &str, out: &mut impl FnMut(&[u8])) {
-    // By far the most numbers are short whole ones, and their own normal form.
-    if spelled.len() < 10 && spelled.bytes().all(|byte| matches!(byte, b'1'..=b'9')) {
-        out(b"+");
-        out(&0_i64.to_le_bytes());
-        return write_text(b'd', spelled, out);
+    // By far the most numbers are whole ones, and mostly their own normal form.
+    if spelled.bytes().all(|byte| byte.is_ascii_digit()) && !spelled.ends_with('0') {
+        return write_text(b'd', spelled.as_bytes(), out);
     }
     let number = Decimal::of(spelled);
-    out(if number.negative { b"-" } else { b"+" });
+    if number.negative {
+        out(b"-");
+    }
     match number.exponent {
-        Exponent::Small(exponent) => out(&exponent.to_le_bytes()),
+        Exponent::Small(0) => {}
+        Exponent::Small(exponent) => {
+            out(b"e");
+            out(&exponent.to_le_bytes());
+        }
         Exponent::Huge { negative, digits, moved } => {
-            // No small exponent is as far out.
-            out(&i64::MIN.to_le_bytes());
+            out(if negative { b"h" } else { b"H" });
             out(&moved.to_le_bytes());
-            out(if negative { b"-" } else { b"+" });
-            write_text(b'e', digits, out);
+            write_text(b'd', digits.as_bytes(), out);
         }
     }
     // Joined, so that where the point stood does not show.
     if number.fraction.is_empty() {
-        return write_text(b'd', number.whole, out);
+        return write_text(b'd', number.whole.as_bytes(), out);
     }
-    write_text(b'd', &[number.whole, number.fraction].concat(), out);
+    write_text(b'd', [number.whole, number.fraction].concat().as_bytes(), out);
 }
 
 /// The one text for a value: plain (`150`, `0.05`) with up to 40 zeros added, else in scientific notation.
-pub(super) fn text(spelled: &str) -> String {
+/// `None`: the exponent has over 18 digits.
+pub(super) fn text(spelled: &str) -> Option<String> {
     let number = Decimal::of(spelled);
     let digits = [number.whole, number.fraction].concat();
     if digits.is_empty() {
-        return "0".to_owned();
+        return Some("0".to_owned());
     }
     let sign = if number.negative { "-" } else { "" };
     let exponent = match number.exponent {
         Exponent::Small(exponent) => exponent,
-        Exponent::Huge { .. } => return spelled.to_ascii_lowercase(),
+        Exponent::Huge { .. } => return None,
     };
     // Where the point stands, counted from the first digit.
     let point = length(&digits) + exponent;
     if (0..=MAX_ZEROS).contains(&exponent) {
         let zeros = usize::try_from(exponent).unwrap_or(0);
-        return format!("{sign}{digits}{}", "0".repeat(zeros));
+        return Some(format!("{sign}{digits}{}", "0".repeat(zeros)));
     }
     if exponent < 0 && point > 0 {
         let (whole, fraction) = digits.split_at(usize::try_from(point).unwrap_or(0));
-        return format!("{sign}{whole}.{fraction}");
+        return Some(format!("{sign}{whole}.{fraction}"));
     }
     if (-MAX_ZEROS..=0).contains(&point) {
         let zeros = usize::try_from(-point).unwrap_or(0);
-        return format!("{sign}0.{}{digits}", "0".repeat(zeros));
+        return Some(format!("{sign}0.{}{digits}", "0".repeat(zeros)));
     }
     let (first, rest) = digits.split_at(1);
     let dot = if rest.is_empty() { "" } else { "." };
-    format!("{sign}{first}{dot}{rest}e{}", point - 1)
+    Some(format!("{sign}{first}{dot}{rest}e{}", point - 1))
 }

@@ -27,7 +27,6 @@ pub(super) struct Token {
     start: u32,
     /// Of an array or object: the index of the first token behind it.
     end: u32,
-    index: u32,
 }
 
 impl Token {
@@ -36,13 +35,11 @@ impl Token {
         self.start as usize..self.end as usize
     }
 
-    /// The index of the first token behind it and all that is in it.
-    pub(super) fn next(&self) -> usize {
+    /// The index of the first token behind it and all that is in it, if its own is `index`.
+    pub(super) fn next(&self, index: usize) -> usize {
         match self.kind {
             Kind::Array | Kind::Object => self.end as usize,
-            Kind::Null | Kind::True | Kind::False | Kind::Number | Kind::String | Kind::Escaped => {
-                self.index as usize + 1
-            }
+            Kind::Null | Kind::True | Kind::False | Kind::Number | Kind::String | Kind::Escaped => index + 1,
         }
     }
 }
@@ -135,8 +132,7 @@ impl Scan<'_> {
 
     fn push(&mut self, kind: Kind, start: usize, end: usize) -> Result<(), NotJson> {
         let narrow = |wide: usize| u32::try_from(wide).map_err(|_| NotJson);
-        let index = narrow(self.tokens.len())?;
-        self.tokens.push(Token { kind, start: narrow(start)?, end: narrow(end)?, index });
+        self.tokens.push(Token { kind, start: narrow(start)?, end: narrow(end)? });
         Ok(())
     }
 

@@ -1,17 +1,19 @@
 //! Templates of resources and probes (R5, V1).
 //!
-//! 1. A template is literal text and parts: `{capture}`, `{query:NAME}`, `{header:NAME}`, `{json:/pointer}`. Two parts
-//!    have literal text between them, else `ab` + `c` and `a` + `bc` would be one resource.
+//! 1. A template is literal text and parts: `{capture}`, `{query:NAME}`, `{header:NAME}`, `{json:/pointer}`.
+//!    Two parts have literal text between them, else `ab` + `c` and `a` + `bc` would be one resource.
 //! 2. A part that finds nothing, or the empty string, leaves the template unrendered (R6).
 //! 3. A capture is part of a path in normal form, and is taken as it is.
-//! 4. Any other value is plain text, and is spelled as one segment of a path in normal form would spell it: `/`, `%`,
-//!    spaces and all that is neither unreserved, a sub-delimiter, `:`, `@` nor non-ASCII as `%XX`. So
-//!    `/documents/{json:/id}` gives `a/b` the string that the path `/documents/a%2Fb` has, and no value can pass for
-//!    two, as `a/b` + `c` for `a` + `b/c`.
-//! 5. Only where such a part is the whole template its value names the whole resource, so that its slashes part
-//!    segments; one that begins with `/` is put to normal form like a path: `{query:path}` meets the path itself.
-//! 6. Behind a literal `?` also sub-delimiters, `:` and `@` are encoded: a value cannot add a parameter to a probe.
-//! 7. In a template that begins with `/` no value may be a dot segment: a probe cannot be led elsewhere.
+//! 4. Any other value is plain text, and is spelled as one segment of a path in normal form would spell it:
+//!    `/`, `%`, spaces and all that is neither unreserved, a sub-delimiter, `:`, `@` nor non-ASCII as `%XX`.
+//!    So `/documents/{json:/id}` gives `a/b` the string that the path `/documents/a%2Fb` has, and no value
+//!    can pass for two, as `a/b` + `c` for `a` + `b/c`.
+//! 5. Only where such a part is the whole template its value names the whole resource, so that its slashes
+//!    part segments; one that begins with `/` is put to normal form like a path: `{query:path}` meets the
+//!    path itself.
+//! 6. Behind a literal `?` also sub-delimiters, `:` and `@` are encoded: a value cannot add a parameter to a
+//!    probe.
+//! 7. In a template that begins with `/` no value may make a dot segment: a probe cannot be led elsewhere.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -30,6 +32,8 @@ const MAX_RENDERED: usize = 8192;
 pub struct Template {
     text: Box<str>,
     pieces: Vec<Piece>,
+    /// Whether it begins with `/` and has a part that could make a dot segment (rule 7).
+    watched: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,8 +66,6 @@ enum Spelling {
     AsItIs,
     /// Rule 4.
     Segment,
-    /// Rules 4 and 7.
-    PathSegment,
     /// Rule 5.
     Whole,
     /// Rule 6.
@@ -72,7 +74,8 @@ enum Spelling {
     CaptureInQuery,
 }
 
-/// Where a template finds the values of its parts: strings and numbers as text, `None` for all else and for nothing.
+/// Where a template finds the values of its parts: strings and numbers as text, `None` for all else and for
+/// nothing.
 pub trait Lookup {
     /// What the route's path captured, in normal form.
     fn capture(&self, name: &str) -> Option<Cow<'_, str>>;
@@ -135,13 +138,13 @@ impl Template {
                 (Source::Capture(_), false) => Spelling::AsItIs,
                 (_, true) => Spelling::Query,
                 (_, false) if pieces.is_empty() && behind.is_empty() => Spelling::Whole,
-                (_, false) if path_like => Spelling::PathSegment,
                 (_, false) => Spelling::Segment,
             };
             pieces.push(Piece::Part(Part { text: format!("{{{name}}}").into(), source, spelling }));
             (rest, offset) = (behind, offset + name.len() + 2);
         }
-        Ok(Self { text: text.into(), pieces })
+        let watched = path_like && pieces.iter().any(Piece::is_segment);
+        Ok(Self { text: text.into(), pieces, watched })
     }
 
     /// As it was written.
@@ -157,7 +160,8 @@ impl Template {
         })
     }
 
-    /// Puts the values in: the one string for all aliases of a resource, with non-ASCII characters as they are.
+    /// Puts the values in: the one string for all aliases of a resource, with non-ASCII characters as they
+    /// are.
     ///
     /// # Errors
     /// The first part that has no value to put in: 400 `no-resource` for a write (R6).
@@ -169,8 +173,32 @@ impl Template {
                 Piece::Part(part) => part.render(from, &mut out)?,
             }
         }
+        if self.watched && has_dot_segment(&out) {
+            return Err(Unrendered {
+                part: self.text.to_string(),
+                reason: "becomes a path with a dot segment, which names no resource",
+            });
+        }
         Ok(out)
     }
+}
+
+impl Piece {
+    fn is_segment(&self) -> bool {
+        match self {
+            Self::Literal(_) => false,
+            Self::Part(part) => part.spelling == Spelling::Segment,
+        }
+    }
+}
+
+/// Whether the path before a `?` has a `.` or `..` segment.
+fn has_dot_segment(rendered: &str) -> bool {
+    rendered.contains("/.")
+        && rendered
+            .split('?')
+            .next()
+            .is_some_and(|path| path.split('/').any(|segment| matches!(segment, "." | "..")))
 }
 
 impl Source {
@@ -219,10 +247,6 @@ impl Part {
         match self.spelling {
             Spelling::AsItIs => out.push_str(value),
             Spelling::Segment => encode(value, is_plain, out),
-            Spelling::PathSegment if matches!(value, "." | "..") => {
-                return refuse("is a dot segment, which names no resource");
-            }
-            Spelling::PathSegment => encode(value, is_plain, out),
             Spelling::Query => encode(value, |byte| is_unreserved(byte) || !byte.is_ascii(), out),
             Spelling::CaptureInQuery => {
                 encode(value, |byte| is_unreserved(byte) || !byte.is_ascii() || byte == b'%', out);
@@ -280,7 +304,12 @@ fn normal_literal(
     *in_query = !query.is_empty();
     let mut normal = spell(path, b"/").map_err(bad)?;
     if path_like {
-        if normal.split('/').any(|segment| matches!(segment, "." | "..")) {
+        // What stands before the first slash, or behind the last with a part there, is only some of a
+        // segment.
+        let open = usize::from(!last && !*in_query);
+        let mut whole = normal.split('/').skip(1).collect::<Vec<_>>();
+        whole.truncate(whole.len().saturating_sub(open));
+        if whole.iter().any(|segment| matches!(*segment, "." | "..")) {
             return Err(TemplateProblem::new(offset, "a template has no . and .. segments"));
         }
         while normal.contains("//") {
@@ -294,3 +323,6 @@ fn normal_literal(
     normal.push_str(&spell(query, b"/?").map_err(bad)?);
     Ok(normal.into())
 }
+
+#[cfg(test)]
+mod tests;
