@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 use crate::harness::proxy::one_route;
+use crate::harness::upstream::Nobody;
 use crate::harness::{Agent, Proxy, Reply, Upstream, proxied, within};
 
 /// Runs the binary to its end, aside, so that upstreams in this test go on.
@@ -94,5 +95,31 @@ async fn an_operator_resolves_from_the_command_line() {
     assert_eq!(agent.post("/x").key("done").await.is(201).text(), "found");
     let again =
         onceward(&[&["operations", "resolve", "no-such-id", "--not-executed"], &signed[..]].concat()).await;
-    assert_ne!(again.status.code(), Some(0));
+    assert_eq!(again.status.code(), Some(1), "{}", text(&again.stderr));
+    assert!(text(&again.stderr).contains("no operation with this id"), "{}", text(&again.stderr));
+    let none = onceward(&["operations", "list", "--json", "--admin", &admin]).await;
+    assert_eq!(serde_json::from_slice::<Value>(&none.stdout).unwrap()["operations"], serde_json::json!([]));
+    let all = onceward(&["operations", "list", "--state", "all", "--admin", &admin]).await;
+    assert!(ids.iter().any(|id| text(&all.stdout).contains(id)), "{}", text(&all.stdout));
+}
+
+// O4
+#[tokio::test]
+async fn what_cannot_be_asked_is_told_apart_from_a_refusal() {
+    let nobody = onceward(&["operations", "list", "--admin", &Nobody::new().url()]).await;
+    assert_eq!(nobody.status.code(), Some(2));
+    assert!(text(&nobody.stderr).contains("cannot be asked"), "{}", text(&nobody.stderr));
+    let both = ["operations", "resolve", "x", "--executed", "--not-executed", "--who", "a", "--why", "b"];
+    assert_eq!(onceward(&both).await.status.code(), Some(2));
+    let upstream = Upstream::start().await;
+    let config = "[server]\nadmin = \"0.0.0.0:0\"\nadmin_token = \"sesame-and-lily\"\n";
+    let proxy =
+        Proxy::start(&format!("{config}[[routes]]\npath = \"/\"\nupstream = \"{}\"\n", upstream.url())).await;
+    let admin = proxy.admin_url().replace("0.0.0.0", "127.0.0.1");
+    let resolve = ["operations", "resolve", "x", "--executed", "--who", "a", "--why", "b", "--admin", &admin];
+    let stranger = onceward(&resolve).await;
+    assert_eq!(stranger.status.code(), Some(1));
+    assert!(text(&stranger.stderr).contains("ONCEWARD_ADMIN_TOKEN"), "{}", text(&stranger.stderr));
+    let known = onceward(&[&resolve[..], &["--token", "sesame-and-lily"]].concat()).await;
+    assert!(text(&known.stderr).contains("404"), "{}", text(&known.stderr));
 }

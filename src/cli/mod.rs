@@ -3,6 +3,7 @@
 pub mod check;
 pub mod demo;
 mod healthcheck;
+mod operations;
 pub mod race;
 pub mod schema;
 mod serve;
@@ -32,6 +33,7 @@ enum Command {
     Schema,
     Demo(demo::DemoArgs),
     Race(race::RaceArgs),
+    Operations(operations::OperationsArgs),
     /// Ask a running Onceward whether it is alive; for containers.
     Healthcheck(healthcheck::HealthcheckArgs),
 }
@@ -44,6 +46,7 @@ pub fn run() -> ExitCode {
         Command::Schema => schema::run(),
         Command::Demo(args) => block_on(demo::run(args)).unwrap_or(ExitCode::FAILURE),
         Command::Race(args) => block_on(race::run(args)).unwrap_or(ExitCode::FAILURE),
+        Command::Operations(args) => operations::run(&args),
         Command::Healthcheck(args) => healthcheck::run(&args),
     }
 }

@@ -137,7 +137,8 @@ fn address(text: &str) -> Result<Url, String> {
     }
 }
 
-fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+/// A field as it is given on a command line.
+pub(super) fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("write it as `Name: value`")?;
     let name = name.trim().parse().map_err(|_| format!("`{name}` is no header name"))?;
     let value = value.trim().parse().map_err(|_| format!("`{value}` is no header value"))?;

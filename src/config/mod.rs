@@ -55,13 +55,28 @@ pub fn read(path: &Path) -> Result<Config, Problems> {
 /// Reads and checks a file under what the command line says over it.
 pub fn read_over(path: &Path, over: &Over<'_>) -> Result<Config, Problems> {
     let name = path.display().to_string();
-    let bytes =
-        std::fs::read(path).map_err(|error| Problems::file(&name, format!("cannot be read: {error}")))?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let place = error.utf8_error().valid_up_to();
-        Problems::file(&name, format!("byte {place} is not UTF-8, as TOML has to be"))
-    })?;
+    let text = bytes(path).and_then(|bytes| utf8(bytes, ", as TOML has to be"));
+    let text = text.map_err(|why| Problems::file(&name, why))?;
     load_over(&text, &name, &|name| std::env::var(name).ok(), over)
+}
+
+/// A file that the command line names beside a configuration, as text.
+///
+/// # Errors
+/// A sentence with the file's name.
+pub fn text(path: &Path) -> Result<String, String> {
+    bytes(path).and_then(|bytes| utf8(bytes, "")).map_err(|why| format!("{}: {why}", path.display()))
+}
+
+fn bytes(path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))
+}
+
+fn utf8(bytes: Vec<u8>, wish: &str) -> Result<String, String> {
+    String::from_utf8(bytes).map_err(|error| {
+        let place = error.utf8_error().valid_up_to();
+        format!("byte {place} is not UTF-8{wish}")
+    })
 }
 
 /// The configuration of a command line without a file: one `state` route on `/{*path}`.
