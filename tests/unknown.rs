@@ -174,6 +174,27 @@ async fn an_upstream_that_checks_itself_is_asked_again() {
 
 // K12
 #[tokio::test]
+async fn an_upstream_that_checks_itself_is_asked_again_with_the_first_precondition_only() {
+    let lost = AtomicBool::new(false);
+    let ledger = Ledger::with(true, move |seen| {
+        let first = seen.method == "PUT" && !lost.swap(true, Ordering::SeqCst);
+        if first { Fault::Drop } else { Fault::None }
+    });
+    let ledger = ledger.await;
+    ledger.holds("/d", json!({"value": 1}));
+    let route = "version = \"upstream\"\nidempotency.settle = \"0s\"";
+    let proxy = Proxy::route(&ledger.upstream, route).await;
+    let agent = Agent::new(&proxy);
+    let write = |tag: &str| agent.put("/d").key("k").if_match(tag).json(&json!({"value": 2}));
+    write(&agent.tag("/d").await).await.refused("upstream-broke-off");
+    // The first run had its effect, so the version that there is now would let the write through again.
+    let problem = write(&agent.tag("/d").await).await.refused("outcome-unknown");
+    assert_eq!(problem.retry, "after-reread");
+    assert_eq!(ledger.effects_of("k"), 1);
+}
+
+// K12
+#[tokio::test]
 async fn held_is_held_whatever_the_version() {
     let route = "version = \"hash\"\nidempotency.on_unknown = \"hold\"\nidempotency.settle = \"0s\"";
     let (ledger, answers) = retried(Fault::Lose, route).await;

@@ -116,7 +116,7 @@ impl Write {
             Claimed { claim: None, rerun: None, preconditions, resource, name, key, body, probe_target };
         if let Some(key) = claimed.key.clone() {
             let print = self.fingerprint(&content);
-            match self.enter(&key, print, resource, &claimed.name).await? {
+            match self.enter(&key, print, &claimed).await? {
                 Some(Entered::Replayed(response)) => {
                     self.told.story.outcome = Outcome::Replayed;
                     return Ok(response);
@@ -193,8 +193,7 @@ impl Write {
         &mut self,
         key: &IdempotencyKey,
         fingerprint: Fingerprint,
-        resource: ResourceId,
-        name: &str,
+        asking: &Claimed,
     ) -> Result<Option<Entered>, Refusal> {
         let route = &self.entry.route;
         let id = RecordId::new(Space::Enforced, &self.principal, key.text());
@@ -206,7 +205,7 @@ impl Write {
             id,
             fingerprint,
             route: &route.name,
-            resource: name,
+            resource: &asking.name,
             policy,
             wait_until: (until > Deadline::now()).then_some(until),
             version_ends_unknown: match &route.version.source {
@@ -214,7 +213,8 @@ impl Write {
                 Source::Upstream => Some(false),
                 Source::Mint | Source::None => None,
             },
-            rests: self.gate.turns.rests(resource),
+            preconditions: &asking.preconditions,
+            rests: self.gate.turns.rests(asking.resource),
         };
         let began = Instant::now();
         let entered = self.gate.keys.enter(&ask).await;
@@ -331,7 +331,7 @@ impl Write {
         if current != was || !is_last || !preconditions.holds(current.as_ref()) {
             return Err(Reason::OutcomeUnknown(Unknown::Moved { compared: was, current }).into());
         }
-        Ok(Compared { with: Some(current), forwarded: mark.forwarded_precondition })
+        Ok(Compared { with: Some(current), forwarded: mark.forwarded.is_some() })
     }
 
     /// Stores "forwarded", calls once, and records what became of it (K4, K11).
@@ -347,7 +347,7 @@ impl Write {
         self.own_fields(claimed, turn.as_ref(), &mut headers);
         let mark = Mark {
             compared: compared.with.clone(),
-            forwarded_precondition: compared.forwarded,
+            forwarded: compared.forwarded.then(|| claimed.preconditions.clone()),
             fence: turn.as_ref().map_or(0, |turn| turn.fence),
         };
         let unknown = idempotency::unknown(route.idempotency.on_unknown, Some(&mark));

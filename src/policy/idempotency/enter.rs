@@ -10,6 +10,7 @@ use crate::config::checked::{Idempotency, OnUnknown};
 use crate::http::refusal::Unknown;
 use crate::http::timestamp::{millis, now};
 use crate::http::{Reason, Refusal, Response};
+use crate::protocol::entity_tag::Preconditions;
 use crate::protocol::fingerprint::Fingerprint;
 use crate::protocol::record::{Mark, Millis, Record, RecordId, State, Verdict};
 use crate::store::{Change, Claimed, Set, StoreError};
@@ -26,6 +27,8 @@ pub struct Ask<'a> {
     /// Whether the version of a resource can end an unknown outcome on this route (K12): `None` no; `Some(true)` by
     /// reading it, `Some(false)` by the upstream's own comparison.
     pub version_ends_unknown: Option<bool>,
+    /// This request's own, which may differ from the first one's: they are no part of the fingerprint.
+    pub preconditions: &'a Preconditions,
     /// Whether the resource rests (Q5).
     pub rests: bool,
 }
@@ -194,7 +197,10 @@ fn rerun(ask: &Ask<'_>, mark: Option<&Mark>) -> Option<Rerun> {
             (true, mark) if mark.compared.is_some() && mark.fence != 0 => {
                 Some(Rerun::IfUnchanged(mark.clone()))
             }
-            (false, mark) if mark.forwarded_precondition => Some(Rerun::UpstreamCompares),
+            // Only the same precondition again fails if the first run had an effect; a newer one would hold.
+            (false, mark) if mark.forwarded.as_ref() == Some(ask.preconditions) => {
+                Some(Rerun::UpstreamCompares)
+            }
             _ => None,
         },
     }
