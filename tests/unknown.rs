@@ -237,6 +237,21 @@ async fn rerun_leaves_it_to_the_upstream() {
     assert_eq!(keys, [Some("k".to_owned()), Some("k".to_owned())]);
 }
 
+// K16, K12
+#[tokio::test]
+async fn a_rerun_spells_the_key_as_its_first_run_did() {
+    for (first, second) in [("ab", "\"ab\""), ("\"ab\"", "ab")] {
+        let (upstream, proxy) = proxied(&format!("{TOOL}\nidempotency.on_unknown = \"rerun\"")).await;
+        upstream.next(Reply::ok("lost").cut());
+        let agent = Agent::new(&proxy);
+        agent.post("/x").key(first).await.refused("upstream-broke-off");
+        agent.post("/x").key(second).await.is(200);
+        for seen in upstream.requests() {
+            assert_eq!(seen.field("idempotency-key").as_deref(), Some(first));
+        }
+    }
+}
+
 // K14
 #[tokio::test]
 async fn a_write_goes_over_a_fresh_connection() {

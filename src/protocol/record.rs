@@ -122,6 +122,8 @@ pub struct Mark {
     pub forwarded: Option<Preconditions>,
     /// The fence it carried; 0 where it took no turn.
     pub fence: u64,
+    /// Its key was spelled as a structured-field string (K16).
+    pub quoted_key: bool,
 }
 
 /// A [`State`] without what it holds, for comparing.

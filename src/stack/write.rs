@@ -123,6 +123,10 @@ impl Write {
                 }
                 Some(Entered::Run(claim)) => claimed.claim = Some(claim),
                 Some(Entered::Again(claim, rerun)) => {
+                    if let Some(mark) = claim.first_mark() {
+                        // An upstream that honors keys may know it only as it was spelled first (K16).
+                        claimed.key = Some(key.spelled(mark.quoted_key));
+                    }
                     (claimed.claim, claimed.rerun) = (Some(claim), Some(rerun));
                 }
                 None => {}
@@ -349,6 +353,7 @@ impl Write {
             compared: compared.with.clone(),
             forwarded: compared.forwarded.then(|| claimed.preconditions.clone()),
             fence: turn.as_ref().map_or(0, |turn| turn.fence),
+            quoted_key: claimed.key.as_ref().is_some_and(IdempotencyKey::quoted),
         };
         let unknown = idempotency::unknown(route.idempotency.on_unknown, Some(&mark));
         if let Some(claim) = &mut claimed.claim {
