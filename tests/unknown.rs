@@ -237,6 +237,20 @@ async fn rerun_leaves_it_to_the_upstream() {
     assert_eq!(keys, [Some("k".to_owned()), Some("k".to_owned())]);
 }
 
+// K12
+#[tokio::test]
+async fn a_rerun_that_is_not_taken_says_nothing_of_the_first_run() {
+    for status in [401, 412, 429, 503] {
+        let (upstream, proxy) = proxied(&format!("{TOOL}\nidempotency.on_unknown = \"rerun\"")).await;
+        upstream.next(Reply::ok("lost").cut()).next(Reply::new(status));
+        let agent = Agent::new(&proxy);
+        agent.post("/x").key("k").await.refused("upstream-broke-off");
+        agent.post("/x").key("k").await.is(status);
+        let state = agent.get("/.onceward/operations/k").await.is(200).json();
+        assert_eq!(state["state"], "unknown", "after a {status}: {state}");
+    }
+}
+
 // K16, K12
 #[tokio::test]
 async fn a_rerun_spells_the_key_as_its_first_run_did() {

@@ -396,7 +396,6 @@ impl Write {
         if answer.status() == StatusCode::PRECONDITION_FAILED && compared.forwarded {
             return Err(self.stale_upstream(pending, &answer, &claimed.preconditions, unknown).await);
         }
-        pending.ran_before &= answer.status() != StatusCode::PRECONDITION_FAILED;
         self.answered(pending, answer, total, claimed, probed, unknown).await
     }
 
