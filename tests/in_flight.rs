@@ -109,3 +109,26 @@ async fn all_who_wait_learn_that_the_outcome_is_unknown() {
     }
     assert_eq!(upstream.with_method("POST").len(), 1);
 }
+
+// K6, K11, Q5
+#[tokio::test]
+async fn all_who_wait_learn_at_once_that_the_outcome_is_unknown_while_the_resource_rests() {
+    let long = "idempotency.settle = \"60s\"\nidempotency.max_wait = \"60s\"\nqueue.max_wait = \"60s\"";
+    let (upstream, proxy) = proxied(&format!("version = \"hash\"\n{long}")).await;
+    let (agent, gate) = (Agent::new(&proxy), Gate::closed());
+    let tag = agent.tag("/x").await;
+    let write = agent.put("/x").key("k").if_match(&tag).body("1");
+    // The probe in the turn, then the write.
+    upstream.next(Reply::ok("ok")).next(Reply::ok("lost").held(&gate).cut());
+    let first = write.clone().spawn();
+    upstream.until("the write", |seen| seen.iter().any(|one| one.method == "PUT")).await;
+    let waiting: Vec<_> = (0..3).map(|_| write.clone().wait(60).spawn()).collect();
+    agent.get("/y").await.is(200);
+    gate.open();
+    first.await.unwrap().refused("upstream-broke-off");
+    for one in waiting {
+        // Not after a wait for a turn that the rest keeps from everybody, which is longer than a test's patience.
+        one.await.unwrap().refused("outcome-unknown");
+    }
+    assert_eq!(upstream.with_method("PUT").len(), 1);
+}

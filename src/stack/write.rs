@@ -205,6 +205,7 @@ impl Write {
         let policy = &route.idempotency;
         let unasked = if policy.in_flight == InFlight::Wait { policy.max_wait } else { Duration::ZERO };
         let until = self.budget.until(policy.max_wait, unasked);
+        let rests = || self.gate.turns.rests(asking.resource);
         let ask = Ask {
             id,
             fingerprint,
@@ -218,7 +219,7 @@ impl Write {
                 Source::Mint | Source::None => None,
             },
             preconditions: &asking.preconditions,
-            rests: self.gate.turns.rests(asking.resource),
+            rests: &rests,
         };
         let began = Instant::now();
         let entered = self.gate.keys.enter(&ask).await;
@@ -370,7 +371,7 @@ impl Write {
             claim.run_again();
             second
         });
-        let mut pending = Pending {
+        let pending = Pending {
             store: Arc::clone(&self.gate.store),
             route: Arc::clone(&route),
             resource: claimed.resource,

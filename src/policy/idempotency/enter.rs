@@ -29,8 +29,8 @@ pub struct Ask<'a> {
     pub version_ends_unknown: Option<bool>,
     /// This request's own, which may differ from the first one's: they are no part of the fingerprint.
     pub preconditions: &'a Preconditions,
-    /// Whether the resource rests (Q5).
-    pub rests: bool,
+    /// Whether the resource rests (Q5): asked when it counts, for a rest may begin while this request waits.
+    pub rests: &'a (dyn Fn() -> bool + Sync),
 }
 
 /// What it may do.
@@ -138,10 +138,10 @@ impl Keys {
 
     /// K12: whether a retry of an unknown operation may run.
     async fn try_again(self: &Arc<Self>, ask: &Ask<'_>, standing: Record) -> Result<Met, Refusal> {
-        let State::Unknown { mark, .. } = &standing.state else { return Ok(Met::Again) };
+        let State::Unknown { mark, since, .. } = &standing.state else { return Ok(Met::Again) };
         let said = unknown(ask.policy.on_unknown, mark.as_deref());
         let held = |said: Unknown| Refusal::from(Reason::OutcomeUnknown(said)).about(ask.id.to_text());
-        let Some(rerun) = rerun(ask, mark.as_deref()) else { return Err(held(said)) };
+        let Some(rerun) = rerun(ask, mark.as_deref(), *since) else { return Err(held(said)) };
         let owner = self.next_owner();
         let forwarded = State::Forwarded { mark: mark.clone(), status: None };
         let change = Change {
@@ -187,12 +187,16 @@ impl Keys {
     }
 }
 
-fn rerun(ask: &Ask<'_>, mark: Option<&Mark>) -> Option<Rerun> {
+fn rerun(ask: &Ask<'_>, mark: Option<&Mark>, since: Millis) -> Option<Rerun> {
+    // Who waited is woken by the record, a moment before the rest begins.
+    let begins = || {
+        mark.is_some_and(|mark| mark.fence != 0) && now() < since.saturating_add(millis(ask.policy.settle))
+    };
     match ask.policy.on_unknown {
         OnUnknown::Hold => None,
         OnUnknown::Rerun => Some(Rerun::UpstreamHonorsKey),
         // Nothing is decided before the rest is over: the first request may still live in the upstream.
-        OnUnknown::Version if ask.rests => None,
+        OnUnknown::Version if begins() || (ask.rests)() => None,
         OnUnknown::Version => match (ask.version_ends_unknown?, mark?) {
             (true, mark) if mark.compared.is_some() && mark.fence != 0 => {
                 Some(Rerun::IfUnchanged(mark.clone()))
