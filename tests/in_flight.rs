@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Agent, Gate, Reply, proxied};
+use crate::harness::{Agent, Gate, Raw, Reply, proxied};
 
 const TOOL: &str = "guard = \"tool\"";
 
@@ -131,4 +131,30 @@ async fn all_who_wait_learn_at_once_that_the_outcome_is_unknown_while_the_resour
         one.await.unwrap().refused("outcome-unknown");
     }
     assert_eq!(upstream.with_method("PUT").len(), 1);
+}
+
+// K6, Q2
+#[tokio::test]
+async fn nobody_takes_the_place_of_a_released_one_who_has_left() {
+    let (upstream, proxy) = proxied(TOOL).await;
+    let (agent, gate) = (Agent::new(&proxy), Gate::closed());
+    upstream.next(Reply::new(503).held(&gate));
+    let first = agent.post("/x").key("k").spawn();
+    upstream.received(1).await;
+    let mut left = Raw::connect(&proxy).await;
+    left.send(
+        "POST /x HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\nPrefer: wait=15\r\nContent-Length: 0\r\n",
+    )
+    .await;
+    left.send("X-Who: left\r\n\r\n").await;
+    agent.get("/y").await.is(200);
+    let stays = agent.post("/x").key("k").wait(15).header("x-who", "stays").spawn();
+    agent.get("/y").await.is(200);
+    left.reset();
+    agent.get("/y").await.is(200);
+    gate.open();
+    first.await.unwrap().is(503);
+    stays.await.unwrap().is(200).is_first_run();
+    let ran: Vec<_> = upstream.with_method("POST").iter().map(|seen| seen.field("x-who")).collect();
+    assert_eq!(ran, [None, Some("stays".to_owned())]);
 }

@@ -218,6 +218,7 @@ impl Write {
                 Source::Upstream => Some(false),
                 Source::Mint | Source::None => None,
             },
+            gone: self.request.peer.gone.as_ref(),
             preconditions: &asking.preconditions,
             rests: &rests,
         };

@@ -8,6 +8,7 @@ use super::waiting::Wake;
 use super::{Claim, Keys, replay, unknown};
 use crate::config::checked::{Idempotency, OnUnknown};
 use crate::http::refusal::Unknown;
+use crate::http::request::Gone;
 use crate::http::timestamp::{millis, now};
 use crate::http::{Reason, Refusal, Response};
 use crate::protocol::entity_tag::Preconditions;
@@ -27,6 +28,8 @@ pub struct Ask<'a> {
     /// Whether the version of a resource can end an unknown outcome on this route (K12): `None` no; `Some(true)` by
     /// reading it, `Some(false)` by the upstream's own comparison.
     pub version_ends_unknown: Option<bool>,
+    /// Sees the agent leave while it waits (Q2).
+    pub gone: &'a dyn Gone,
     /// This request's own, which may differ from the first one's: they are no part of the fingerprint.
     pub preconditions: &'a Preconditions,
     /// Whether the resource rests (Q5): asked when it counts, for a rest may begin while this request waits.
@@ -176,10 +179,16 @@ impl Keys {
             self.waiting.tidy(ask.id);
             return Ok(None);
         }
-        match tokio::time::timeout_at(until, woken).await {
-            Ok(Ok(Wake::Granted(claim))) => Ok(Some(*claim)),
-            Ok(Ok(Wake::Look) | Err(_)) => Ok(None),
-            Err(_elapsed) => {
+        let woken = tokio::select! {
+            biased;
+            woken = tokio::time::timeout_at(until, woken) => woken.ok(),
+            // Nobody takes the first one's place who is not there any more.
+            () = ask.gone.gone() => None,
+        };
+        match woken {
+            Some(Ok(Wake::Granted(claim))) => Ok(Some(*claim)),
+            Some(Ok(Wake::Look) | Err(_)) => Ok(None),
+            None => {
                 self.waiting.tidy(ask.id);
                 Err(in_flight())
             }
