@@ -146,3 +146,25 @@ async fn an_open_admin_listener_needs_its_token() {
     admin.get("/metrics").await.is(200);
     assert!(!admin.get("/config").await.is(200).text().contains("sesame"), "a secret on the page");
 }
+
+// O4, Q5, V8
+#[tokio::test]
+async fn a_resolution_moves_a_minted_tag_for_the_last_time() {
+    let (upstream, proxy) = proxied("version = \"mint\"\nidempotency.settle = \"1s\"").await;
+    let agent = Agent::new(&proxy);
+    let write = |key: &str, tag: &str| agent.put("/d").key(key).if_match(tag).body("1");
+    upstream.next(Reply::ok("ok")).next(Reply::ok("lost").cut());
+    let read = agent.tag("/d").await;
+    let problem = write("lost", &read).await.refused("upstream-broke-off");
+    let id = problem.json["operation"].as_str().expect("an operation").to_owned();
+    let unknown = agent.tag("/d").await;
+    assert_ne!(read, unknown);
+    assert_eq!(resolve(&proxy, &id, json!({"as": "not-executed"})).await, 200);
+    let resolved = agent.tag("/d").await;
+    assert_ne!(unknown, resolved);
+    let written = write("next", &resolved).await.is(200).needs("onceward-version");
+    // Past the end of the rest that the operator ended.
+    tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
+    assert_eq!(agent.tag("/d").await, written);
+    write("last", &written).await.is(200);
+}

@@ -61,12 +61,18 @@ impl Minted {
         let mut counters = shard.lock();
         let counter = counters.entry(to.resource).or_insert(Counter { number: 0, later: None });
         let standing = counter.at(now);
-        let later = counter.later.filter(|(at, _)| *at > now);
+        let later = counter.later.filter(|(at, _)| *at > now && !to.ends_rest);
         counter.number = standing.max(to.to);
         counter.later = match (later, to.later) {
             (Some(old), Some(new)) => Some((old.0.max(new.0), old.1.max(new.1))),
             (one, other) => one.or(other),
         };
+        // Numbers are given in another order than they are due, and none goes back.
+        if let Some((_, later)) = &mut counter.later
+            && *later < counter.number
+        {
+            *later = self.next_number();
+        }
     }
 
     pub(super) fn tag(&self, resource: ResourceId, now: Millis) -> Box<str> {
@@ -104,7 +110,10 @@ mod tests {
     fn moved(minted: &Minted, name: &str, later: Option<Millis>) -> Box<str> {
         let resource = ResourceId::new(name);
         let to = minted.next_number();
-        minted.apply(Move { resource, to, later: later.map(|at| (at, minted.next_number())) }, 0);
+        minted.apply(
+            Move { resource, to, later: later.map(|at| (at, minted.next_number())), ends_rest: false },
+            0,
+        );
         minted.tag(resource, 0)
     }
 
@@ -136,6 +145,29 @@ mod tests {
         assert_ne!(before, unknown);
         assert_eq!(minted.tag(resource, 29), unknown);
         assert_ne!(minted.tag(resource, 30), unknown);
+    }
+
+    // V8
+    #[test]
+    fn a_write_before_the_second_move_does_not_turn_it_back() {
+        let minted = Minted::new(7);
+        let resource = ResourceId::new("a");
+        moved(&minted, "a", Some(30));
+        moved(&minted, "a", None);
+        let before = minted.shard(resource).unwrap().lock()[&resource].at(29);
+        assert!(minted.shard(resource).unwrap().lock()[&resource].at(30) > before);
+    }
+
+    // V8, Q5
+    #[test]
+    fn an_operator_who_ends_the_rest_makes_the_second_move_the_last() {
+        let minted = Minted::new(7);
+        let resource = ResourceId::new("a");
+        let unknown = moved(&minted, "a", Some(30));
+        minted.apply(Move { resource, to: minted.next_number(), later: None, ends_rest: true }, 5);
+        let resolved = minted.tag(resource, 5);
+        assert_ne!(unknown, resolved);
+        assert_eq!(minted.tag(resource, 30), resolved);
     }
 
     // V8
