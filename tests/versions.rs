@@ -318,3 +318,17 @@ async fn a_post_names_a_version_only_of_a_resource_set_by_hand() {
         assert_eq!(agent.post("/d").key("2").await.is(201).header("onceward-version"), None);
     }
 }
+
+// V2
+#[tokio::test]
+async fn a_read_by_post_has_the_version_of_no_body() {
+    for source in ["\"hash\"", "{ field = \"/rev\" }"] {
+        let route = format!("guard = \"read\"\nresource = \"/d\"\nversion = {source}");
+        let (upstream, proxy) = proxied(&route).await;
+        let found = Reply::json(200, &json!({"rev": 1, "found": 2}));
+        upstream.next(found.clone()).next(found);
+        let agent = Agent::new(&proxy);
+        assert_eq!(agent.post("/query").body("all").await.is(200).header("etag"), None);
+        assert!(agent.get("/query").await.is(200).header("etag").is_some());
+    }
+}
