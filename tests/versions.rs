@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::harness::ledger::Ledger;
-use crate::harness::{Agent, Gate, Proxy, Reply, Upstream, proxied};
+use crate::harness::{Agent, Gate, Proxy, Raw, Reply, Upstream, proxied};
 
 /// The sources of a version with the requests that a read, then a write, then a stale write cost the upstream.
 const SOURCES: [(&str, &[&str]); 5] = [
@@ -330,5 +330,21 @@ async fn a_read_by_post_has_the_version_of_no_body() {
         let agent = Agent::new(&proxy);
         assert_eq!(agent.post("/query").body("all").await.is(200).header("etag"), None);
         assert!(agent.get("/query").await.is(200).header("etag").is_some());
+    }
+}
+
+// V2
+#[tokio::test]
+async fn a_stream_that_is_read_comes_as_it_goes_and_has_no_version() {
+    for route in ["version = \"hash\"", "version = { field = \"/rev\" }", "queue.reads = \"wait\""] {
+        let (upstream, proxy) = proxied(route).await;
+        let gate = Gate::closed();
+        let events = Reply::ok("data: 1\n\ndata: 2\n\n").field("Content-Type", "text/event-stream").chunked();
+        upstream.next(events.paused_after(9, &gate));
+        let mut raw = Raw::connect(&proxy).await;
+        raw.send("GET /events HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let head = raw.head().await;
+        assert!(head.start.contains("200") && head.first("etag").is_none(), "{head:?}");
+        gate.open();
     }
 }
