@@ -158,6 +158,26 @@ async fn during_the_rest_nothing_is_run_again() {
     assert_eq!(ledger.effects_of("k"), 0);
 }
 
+// K12, P2
+#[tokio::test]
+async fn both_tags_are_named_in_few_words_however_long_they_are() {
+    let (before, after) = ("a".repeat(300), "b".repeat(300));
+    let lost = AtomicBool::new(false);
+    let upstream = Upstream::answering(move |seen| {
+        let was = lost.fetch_or(seen.method == "DELETE", Ordering::SeqCst);
+        let reply = Reply::json(200, &json!({"rev": if was { &after } else { &before }}));
+        if seen.method == "DELETE" { reply.cut() } else { reply }
+    });
+    let upstream = upstream.await;
+    let route = "version = { field = \"/rev\" }\nidempotency.settle = \"0s\"";
+    let proxy = Proxy::route(&upstream, route).await;
+    let (agent, path) = (Agent::new(&proxy), format!("/{}", "d".repeat(300)));
+    let tag = agent.tag(&path).await;
+    agent.delete(&path).key("k").if_match(&tag).await.refused("upstream-broke-off");
+    let problem = agent.delete(&path).key("k").if_match(&tag).await.refused("outcome-unknown");
+    assert_ne!(problem.json["compared_etag"], problem.json["current_etag"]);
+}
+
 // K12
 #[tokio::test]
 async fn an_upstream_that_checks_itself_is_asked_again() {
