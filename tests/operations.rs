@@ -168,3 +168,18 @@ async fn a_resolution_moves_a_minted_tag_for_the_last_time() {
     assert_eq!(agent.tag("/d").await, written);
     write("last", &written).await.is(200);
 }
+
+// K17, P1, P2
+#[tokio::test]
+async fn a_recorded_answer_that_is_not_there_is_refused_in_words_about_the_write() {
+    for (policy, retry) in [("hold", "ask-operator"), ("rerun", "same-key")] {
+        let (upstream, proxy) = proxied(&format!("{TOOL}\nidempotency.on_unknown = \"{policy}\"")).await;
+        let agent = Agent::new(&proxy);
+        upstream.next(Reply::ok("lost").cut());
+        agent.post("/x").key("k").await.refused("upstream-broke-off");
+        let problem = agent.get("/.onceward/operations/k/response").await.refused("outcome-unknown");
+        assert_eq!(problem.retry, retry);
+        assert_eq!((&problem.json["route"], &problem.json["resource"]), (&json!("calls"), &json!("/x")));
+        assert!(problem.detail.contains("/x") && !problem.detail.contains("onceward"), "{}", problem.detail);
+    }
+}

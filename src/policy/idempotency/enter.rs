@@ -255,14 +255,23 @@ impl Keys {
     ///
     /// # Errors
     /// What a retry would be told while there is none.
-    pub async fn recorded(&self, id: RecordId, record: &Record) -> Result<Response, Refusal> {
-        let about = |reason: Reason| Refusal::from(reason).about(id.to_text());
+    pub async fn recorded(
+        &self,
+        id: RecordId,
+        record: &Record,
+        on_unknown: OnUnknown,
+    ) -> Result<Response, Refusal> {
+        let about = |reason: Reason| Refusal {
+            route: Some(Arc::clone(&record.route)),
+            resource: Some(record.resource.clone()),
+            ..Refusal::from(reason).about(id.to_text())
+        };
         match record.verdict(&record.fingerprint, now()) {
             Verdict::First | Verdict::Reused | Verdict::Running => Err(about(Reason::InFlight)),
             Verdict::NotKept { status } => Err(about(Reason::ResponseNotKept { upstream_status: status })),
             Verdict::Unknown => {
                 let State::Unknown { mark, .. } = &record.state else { return Err(about(Reason::InFlight)) };
-                Err(about(Reason::OutcomeUnknown(unknown(OnUnknown::Version, mark.as_deref()))))
+                Err(about(Reason::OutcomeUnknown(unknown(on_unknown, mark.as_deref()))))
             }
             Verdict::Replay => {
                 let expires_at = record.state.expires_at().unwrap_or_default();
