@@ -183,3 +183,20 @@ async fn a_recorded_answer_that_is_not_there_is_refused_in_words_about_the_write
         assert!(problem.detail.contains("/x") && !problem.detail.contains("onceward"), "{}", problem.detail);
     }
 }
+
+// O4, F2
+#[tokio::test]
+async fn a_resolution_brings_no_fields_of_a_connection() {
+    let (upstream, proxy) = proxied(TOOL).await;
+    let id = lost(&upstream, &proxy, "k").await;
+    let headers =
+        json!({"Transfer-Encoding": "chunked", "Connection": "X-Hop", "X-Hop": "1", "Location": "/x/1"});
+    let response = json!({"status": 201, "headers": headers, "body": "made"});
+    assert_eq!(resolve(&proxy, &id, json!({"as": "executed", "response": response})).await, 200);
+    let replay = Agent::new(&proxy).post("/x").key("k").await;
+    assert_eq!((replay.is(201).text(), replay.needs("content-length")), ("made".into(), "4".into()));
+    assert_eq!(replay.needs("location"), "/x/1");
+    for name in ["transfer-encoding", "connection", "x-hop"] {
+        assert_eq!(replay.header(name), None, "{name}");
+    }
+}

@@ -204,6 +204,8 @@ fn answer(resolved: Option<&Resolved>) -> Result<(StatusCode, Encoded), Response
             }
         }
     }
+    // The same that never comes from an upstream: fields of a connection, and Onceward's own.
+    fields::strip_answer(&mut headers);
     let body = match &resolved.body {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
