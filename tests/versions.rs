@@ -348,3 +348,19 @@ async fn a_stream_that_is_read_comes_as_it_goes_and_has_no_version() {
         gate.open();
     }
 }
+
+// V1
+#[tokio::test]
+async fn a_probe_that_is_not_allowed_is_given_on_with_its_content() {
+    for source in ["hash", "etag"] {
+        for status in [401, 403] {
+            let denied = move |_: &_| Reply::new(status).field("WWW-Authenticate", "Basic").body("no entry");
+            let upstream = Upstream::answering(denied).await;
+            let proxy = Proxy::route(&upstream, &format!("version = \"{source}\"")).await;
+            let answer = Agent::new(&proxy).put("/x").key("k").if_match("\"v\"").body("1").await;
+            assert_eq!(answer.is(status).text(), "no entry", "{source}");
+            assert_eq!(answer.needs("www-authenticate"), "Basic");
+            assert!(upstream.with_method("PUT").is_empty());
+        }
+    }
+}
