@@ -5,7 +5,7 @@
 //! tag that was ever given can match again, and a read writes nothing.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -38,13 +38,15 @@ pub(super) struct Minted {
     next: AtomicU64,
     floor: AtomicU64,
     shards: Vec<Mutex<HashMap<ResourceId, Counter, ById>>>,
+    /// How many there are, so that room is reckoned without a look into each shard.
+    count: AtomicUsize,
 }
 
 impl Minted {
     /// Counters of a store that begins to be at `epoch`, microseconds since the Unix epoch.
     pub(super) fn new(epoch: u64) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { epoch, next: AtomicU64::new(1), floor: AtomicU64::new(0), shards }
+        Self { epoch, next: AtomicU64::new(1), floor: AtomicU64::new(0), shards, count: AtomicUsize::new(0) }
     }
 
     fn shard(&self, resource: ResourceId) -> Option<&Mutex<HashMap<ResourceId, Counter, ById>>> {
@@ -59,7 +61,10 @@ impl Minted {
     pub(super) fn apply(&self, to: Move, now: Millis) {
         let Some(shard) = self.shard(to.resource) else { return };
         let mut counters = shard.lock();
-        let counter = counters.entry(to.resource).or_insert(Counter { number: 0, later: None });
+        let counter = counters.entry(to.resource).or_insert_with(|| {
+            self.count.fetch_add(1, Ordering::Relaxed);
+            Counter { number: 0, later: None }
+        });
         let standing = counter.at(now);
         let later = counter.later.filter(|(at, _)| *at > now && !to.ends_rest);
         counter.number = standing.max(to.to);
@@ -87,17 +92,22 @@ impl Minted {
 
     /// Bytes that the counters take.
     pub(super) fn bytes(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().len()).sum::<usize>() * COST
+        self.count.load(Ordering::Relaxed) * COST
     }
 
     /// Drops all counters; no tag given before matches afterwards (V8).
-    pub(super) fn drop_all(&self) {
+    pub(super) fn drop_all(&self, now: Millis) {
         let above = self.next_number();
         self.floor.fetch_max(above, Ordering::AcqRel);
         for shard in &self.shards {
             let mut counters = shard.lock();
             // A number given between the two lines above and here stays, or its write's tag would not be the last.
-            counters.retain(|_, counter| counter.number > above || counter.later.is_some());
+            // So does one whose second move is still to come.
+            let before = counters.len();
+            counters.retain(|_, counter| {
+                counter.number > above || counter.later.is_some_and(|(at, later)| at > now || later > above)
+            });
+            self.count.fetch_sub(before - counters.len(), Ordering::Relaxed);
             counters.shrink_to_fit();
         }
     }
@@ -127,7 +137,7 @@ mod tests {
         for _ in 0..3 {
             seen.push(moved(&minted, "a", None));
         }
-        minted.drop_all();
+        minted.drop_all(0);
         seen.push(minted.tag(a, 0));
         seen.push(moved(&minted, "a", None));
         seen.push(Minted::new(8).tag(a, 0));
@@ -175,7 +185,7 @@ mod tests {
     fn a_dropped_counter_moves_a_resource_that_was_never_written_too() {
         let minted = Minted::new(7);
         let before = minted.tag(ResourceId::new("read only"), 0);
-        minted.drop_all();
+        minted.drop_all(0);
         assert_ne!(minted.tag(ResourceId::new("read only"), 0), before);
     }
 }
