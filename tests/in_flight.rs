@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Agent, Gate, Reply, proxied};
+use crate::harness::{Agent, Gate, Raw, Reply, proxied};
 
 const TOOL: &str = "guard = \"tool\"";
 
@@ -108,4 +108,53 @@ async fn all_who_wait_learn_that_the_outcome_is_unknown() {
         one.await.unwrap().refused("outcome-unknown");
     }
     assert_eq!(upstream.with_method("POST").len(), 1);
+}
+
+// K6, K11, Q5
+#[tokio::test]
+async fn all_who_wait_learn_at_once_that_the_outcome_is_unknown_while_the_resource_rests() {
+    let long = "idempotency.settle = \"60s\"\nidempotency.max_wait = \"60s\"\nqueue.max_wait = \"60s\"";
+    let (upstream, proxy) = proxied(&format!("version = \"hash\"\n{long}")).await;
+    let (agent, gate) = (Agent::new(&proxy), Gate::closed());
+    let tag = agent.tag("/x").await;
+    let write = agent.put("/x").key("k").if_match(&tag).body("1");
+    // The probe in the turn, then the write.
+    upstream.next(Reply::ok("ok")).next(Reply::ok("lost").held(&gate).cut());
+    let first = write.clone().spawn();
+    upstream.until("the write", |seen| seen.iter().any(|one| one.method == "PUT")).await;
+    let waiting: Vec<_> = (0..3).map(|_| write.clone().wait(60).spawn()).collect();
+    agent.get("/y").await.is(200);
+    gate.open();
+    first.await.unwrap().refused("upstream-broke-off");
+    for one in waiting {
+        // Not after a wait for a turn that the rest keeps from everybody, which is longer than a test's patience.
+        one.await.unwrap().refused("outcome-unknown");
+    }
+    assert_eq!(upstream.with_method("PUT").len(), 1);
+}
+
+// K6, Q2
+#[tokio::test]
+async fn nobody_takes_the_place_of_a_released_one_who_has_left() {
+    let (upstream, proxy) = proxied(TOOL).await;
+    let (agent, gate) = (Agent::new(&proxy), Gate::closed());
+    upstream.next(Reply::new(503).held(&gate));
+    let first = agent.post("/x").key("k").spawn();
+    upstream.received(1).await;
+    let mut left = Raw::connect(&proxy).await;
+    left.send(
+        "POST /x HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\nPrefer: wait=15\r\nContent-Length: 0\r\n",
+    )
+    .await;
+    left.send("X-Who: left\r\n\r\n").await;
+    agent.get("/y").await.is(200);
+    let stays = agent.post("/x").key("k").wait(15).header("x-who", "stays").spawn();
+    agent.get("/y").await.is(200);
+    left.reset();
+    agent.get("/y").await.is(200);
+    gate.open();
+    first.await.unwrap().is(503);
+    stays.await.unwrap().is(200).is_first_run();
+    let ran: Vec<_> = upstream.with_method("POST").iter().map(|seen| seen.field("x-who")).collect();
+    assert_eq!(ran, [None, Some("stays".to_owned())]);
 }

@@ -146,3 +146,57 @@ async fn an_open_admin_listener_needs_its_token() {
     admin.get("/metrics").await.is(200);
     assert!(!admin.get("/config").await.is(200).text().contains("sesame"), "a secret on the page");
 }
+
+// O4, Q5, V8
+#[tokio::test]
+async fn a_resolution_moves_a_minted_tag_for_the_last_time() {
+    let (upstream, proxy) = proxied("version = \"mint\"\nidempotency.settle = \"1s\"").await;
+    let agent = Agent::new(&proxy);
+    let write = |key: &str, tag: &str| agent.put("/d").key(key).if_match(tag).body("1");
+    upstream.next(Reply::ok("ok")).next(Reply::ok("lost").cut());
+    let read = agent.tag("/d").await;
+    let problem = write("lost", &read).await.refused("upstream-broke-off");
+    let id = problem.json["operation"].as_str().expect("an operation").to_owned();
+    let unknown = agent.tag("/d").await;
+    assert_ne!(read, unknown);
+    assert_eq!(resolve(&proxy, &id, json!({"as": "not-executed"})).await, 200);
+    let resolved = agent.tag("/d").await;
+    assert_ne!(unknown, resolved);
+    let written = write("next", &resolved).await.is(200).needs("onceward-version");
+    // Past the end of the rest that the operator ended.
+    tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
+    assert_eq!(agent.tag("/d").await, written);
+    write("last", &written).await.is(200);
+}
+
+// K17, P1, P2
+#[tokio::test]
+async fn a_recorded_answer_that_is_not_there_is_refused_in_words_about_the_write() {
+    for (policy, retry) in [("hold", "ask-operator"), ("rerun", "same-key")] {
+        let (upstream, proxy) = proxied(&format!("{TOOL}\nidempotency.on_unknown = \"{policy}\"")).await;
+        let agent = Agent::new(&proxy);
+        upstream.next(Reply::ok("lost").cut());
+        agent.post("/x").key("k").await.refused("upstream-broke-off");
+        let problem = agent.get("/.onceward/operations/k/response").await.refused("outcome-unknown");
+        assert_eq!(problem.retry, retry);
+        assert_eq!((&problem.json["route"], &problem.json["resource"]), (&json!("calls"), &json!("/x")));
+        assert!(problem.detail.contains("/x") && !problem.detail.contains("onceward"), "{}", problem.detail);
+    }
+}
+
+// O4, F2
+#[tokio::test]
+async fn a_resolution_brings_no_fields_of_a_connection() {
+    let (upstream, proxy) = proxied(TOOL).await;
+    let id = lost(&upstream, &proxy, "k").await;
+    let headers =
+        json!({"Transfer-Encoding": "chunked", "Connection": "X-Hop", "X-Hop": "1", "Location": "/x/1"});
+    let response = json!({"status": 201, "headers": headers, "body": "made"});
+    assert_eq!(resolve(&proxy, &id, json!({"as": "executed", "response": response})).await, 200);
+    let replay = Agent::new(&proxy).post("/x").key("k").await;
+    assert_eq!((replay.is(201).text(), replay.needs("content-length")), ("made".into(), "4".into()));
+    assert_eq!(replay.needs("location"), "/x/1");
+    for name in ["transfer-encoding", "connection", "x-hop"] {
+        assert_eq!(replay.header(name), None, "{name}");
+    }
+}

@@ -193,6 +193,37 @@ async fn what_is_only_observed_is_forwarded_as_it_came() {
     assert!(page.contains("mode=\"observe\""), "{page}");
 }
 
+// R4
+#[tokio::test]
+async fn what_is_observed_ends_as_it_would_have_ended() {
+    let (upstream, proxy) = proxied("guard = \"tool\"\nmode = \"observe\"").await;
+    let agent = Agent::new(&proxy);
+    for (status, code) in [(201, Some("replayed")), (503, None), (502, Some("outcome-unknown"))] {
+        let key = status.to_string();
+        upstream.next(Reply::new(status));
+        agent.post("/x").key(&key).await.is(status);
+        let retry = agent.post("/x").key(&key).await;
+        assert_eq!(retry.is(200).header("onceward-observed").as_deref(), code, "after a {status}");
+    }
+    upstream.next(Reply::ok("lost").cut());
+    agent.post("/x").key("cut").await.refused("upstream-broke-off");
+    assert_eq!(agent.post("/x").key("cut").await.is(200).needs("onceward-observed"), "outcome-unknown");
+}
+
+// R4, S2
+#[tokio::test]
+async fn an_observed_key_whose_agent_left_is_not_in_flight_for_ever() {
+    let (upstream, proxy) = proxied("guard = \"tool\"\nmode = \"observe\"").await;
+    let agent = Agent::http2(&proxy);
+    upstream.next(Reply::never());
+    let left = agent.post("/x").key("k").spawn();
+    upstream.received(1).await;
+    left.abort();
+    upstream.until("the call to be given up", |seen| seen[0].abandoned).await;
+    let retry = agent.post("/x").key("k").await;
+    assert_eq!(retry.is(200).needs("onceward-observed"), "outcome-unknown");
+}
+
 // R5
 #[tokio::test]
 async fn aliases_of_a_resource_give_one_name() {

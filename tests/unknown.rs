@@ -158,6 +158,26 @@ async fn during_the_rest_nothing_is_run_again() {
     assert_eq!(ledger.effects_of("k"), 0);
 }
 
+// K12, P2
+#[tokio::test]
+async fn both_tags_are_named_in_few_words_however_long_they_are() {
+    let (before, after) = ("a".repeat(300), "b".repeat(300));
+    let lost = AtomicBool::new(false);
+    let upstream = Upstream::answering(move |seen| {
+        let was = lost.fetch_or(seen.method == "DELETE", Ordering::SeqCst);
+        let reply = Reply::json(200, &json!({"rev": if was { &after } else { &before }}));
+        if seen.method == "DELETE" { reply.cut() } else { reply }
+    });
+    let upstream = upstream.await;
+    let route = "version = { field = \"/rev\" }\nidempotency.settle = \"0s\"";
+    let proxy = Proxy::route(&upstream, route).await;
+    let (agent, path) = (Agent::new(&proxy), format!("/{}", "d".repeat(300)));
+    let tag = agent.tag(&path).await;
+    agent.delete(&path).key("k").if_match(&tag).await.refused("upstream-broke-off");
+    let problem = agent.delete(&path).key("k").if_match(&tag).await.refused("outcome-unknown");
+    assert_ne!(problem.json["compared_etag"], problem.json["current_etag"]);
+}
+
 // K12
 #[tokio::test]
 async fn an_upstream_that_checks_itself_is_asked_again() {
@@ -169,6 +189,27 @@ async fn an_upstream_that_checks_itself_is_asked_again() {
     let (ledger, answers) = retried(Fault::Drop, route).await;
     answers[0].refused("upstream-broke-off");
     answers[1].refused("outcome-unknown");
+    assert_eq!(ledger.effects_of("k"), 1);
+}
+
+// K12
+#[tokio::test]
+async fn an_upstream_that_checks_itself_is_asked_again_with_the_first_precondition_only() {
+    let lost = AtomicBool::new(false);
+    let ledger = Ledger::with(true, move |seen| {
+        let first = seen.method == "PUT" && !lost.swap(true, Ordering::SeqCst);
+        if first { Fault::Drop } else { Fault::None }
+    });
+    let ledger = ledger.await;
+    ledger.holds("/d", json!({"value": 1}));
+    let route = "version = \"upstream\"\nidempotency.settle = \"0s\"";
+    let proxy = Proxy::route(&ledger.upstream, route).await;
+    let agent = Agent::new(&proxy);
+    let write = |tag: &str| agent.put("/d").key("k").if_match(tag).json(&json!({"value": 2}));
+    write(&agent.tag("/d").await).await.refused("upstream-broke-off");
+    // The first run had its effect, so the version that there is now would let the write through again.
+    let problem = write(&agent.tag("/d").await).await.refused("outcome-unknown");
+    assert_eq!(problem.retry, "after-reread");
     assert_eq!(ledger.effects_of("k"), 1);
 }
 
@@ -214,6 +255,35 @@ async fn rerun_leaves_it_to_the_upstream() {
     agent.post("/x").key("k").await.replays(&second);
     let keys: Vec<_> = upstream.requests().iter().map(|seen| seen.field("idempotency-key")).collect();
     assert_eq!(keys, [Some("k".to_owned()), Some("k".to_owned())]);
+}
+
+// K12
+#[tokio::test]
+async fn a_rerun_that_is_not_taken_says_nothing_of_the_first_run() {
+    for status in [401, 412, 429, 503] {
+        let (upstream, proxy) = proxied(&format!("{TOOL}\nidempotency.on_unknown = \"rerun\"")).await;
+        upstream.next(Reply::ok("lost").cut()).next(Reply::new(status));
+        let agent = Agent::new(&proxy);
+        agent.post("/x").key("k").await.refused("upstream-broke-off");
+        agent.post("/x").key("k").await.is(status);
+        let state = agent.get("/.onceward/operations/k").await.is(200).json();
+        assert_eq!(state["state"], "unknown", "after a {status}: {state}");
+    }
+}
+
+// K16, K12
+#[tokio::test]
+async fn a_rerun_spells_the_key_as_its_first_run_did() {
+    for (first, second) in [("ab", "\"ab\""), ("\"ab\"", "ab")] {
+        let (upstream, proxy) = proxied(&format!("{TOOL}\nidempotency.on_unknown = \"rerun\"")).await;
+        upstream.next(Reply::ok("lost").cut());
+        let agent = Agent::new(&proxy);
+        agent.post("/x").key(first).await.refused("upstream-broke-off");
+        agent.post("/x").key(second).await.is(200);
+        for seen in upstream.requests() {
+            assert_eq!(seen.field("idempotency-key").as_deref(), Some(first));
+        }
+    }
 }
 
 // K14

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::harness::ledger::Ledger;
-use crate::harness::{Agent, Gate, Proxy, Reply, Upstream, proxied};
+use crate::harness::{Agent, Gate, Proxy, Raw, Reply, Upstream, proxied};
 
 /// The sources of a version with the requests that a read, then a write, then a stale write cost the upstream.
 const SOURCES: [(&str, &[&str]); 5] = [
@@ -316,5 +316,51 @@ async fn a_post_names_a_version_only_of_a_resource_set_by_hand() {
         // A 201 that names another place: this resource's version is not what was made.
         upstream.next(Reply::new(201).field("Location", "/d/1"));
         assert_eq!(agent.post("/d").key("2").await.is(201).header("onceward-version"), None);
+    }
+}
+
+// V2
+#[tokio::test]
+async fn a_read_by_post_has_the_version_of_no_body() {
+    for source in ["\"hash\"", "{ field = \"/rev\" }"] {
+        let route = format!("guard = \"read\"\nresource = \"/d\"\nversion = {source}");
+        let (upstream, proxy) = proxied(&route).await;
+        let found = Reply::json(200, &json!({"rev": 1, "found": 2}));
+        upstream.next(found.clone()).next(found);
+        let agent = Agent::new(&proxy);
+        assert_eq!(agent.post("/query").body("all").await.is(200).header("etag"), None);
+        assert!(agent.get("/query").await.is(200).header("etag").is_some());
+    }
+}
+
+// V2
+#[tokio::test]
+async fn a_stream_that_is_read_comes_as_it_goes_and_has_no_version() {
+    for route in ["version = \"hash\"", "version = { field = \"/rev\" }", "queue.reads = \"wait\""] {
+        let (upstream, proxy) = proxied(route).await;
+        let gate = Gate::closed();
+        let events = Reply::ok("data: 1\n\ndata: 2\n\n").field("Content-Type", "text/event-stream").chunked();
+        upstream.next(events.paused_after(9, &gate));
+        let mut raw = Raw::connect(&proxy).await;
+        raw.send("GET /events HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let head = raw.head().await;
+        assert!(head.start.contains("200") && head.first("etag").is_none(), "{head:?}");
+        gate.open();
+    }
+}
+
+// V1
+#[tokio::test]
+async fn a_probe_that_is_not_allowed_is_given_on_with_its_content() {
+    for source in ["hash", "etag"] {
+        for status in [401, 403] {
+            let denied = move |_: &_| Reply::new(status).field("WWW-Authenticate", "Basic").body("no entry");
+            let upstream = Upstream::answering(denied).await;
+            let proxy = Proxy::route(&upstream, &format!("version = \"{source}\"")).await;
+            let answer = Agent::new(&proxy).put("/x").key("k").if_match("\"v\"").body("1").await;
+            assert_eq!(answer.is(status).text(), "no entry", "{source}");
+            assert_eq!(answer.needs("www-authenticate"), "Basic");
+            assert!(upstream.with_method("PUT").is_empty());
+        }
     }
 }

@@ -202,6 +202,8 @@ fn answer(resolved: Option<&Resolved>) -> Result<(StatusCode, Encoded), Response
             headers.append(name.clone(), value);
         }
     }
+    // The same that never comes from an upstream: fields of a connection, and Onceward's own.
+    fields::strip_answer(&mut headers);
     let body = match &resolved.body {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
@@ -218,7 +220,7 @@ fn answer(resolved: Option<&Resolved>) -> Result<(StatusCode, Encoded), Response
 async fn settled(gate: &Gate, id: RecordId, record: &Record) {
     let resource = ResourceId::new(&record.resource);
     if let Ok(to) = gate.store.next_number().await {
-        let moved = gate.store.move_version(Move { resource, to, later: None }, now()).await;
+        let moved = gate.store.move_version(Move { resource, to, later: None, ends_rest: true }, now()).await;
         if moved.is_err() {
             gate.metrics.store_errors.inc();
         }

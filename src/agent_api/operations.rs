@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::json as answer_json;
+use crate::config::checked::OnUnknown;
 use crate::http::{Reason, Refusal, Request, Response};
 use crate::observe::Outcome;
 use crate::policy::identity;
@@ -38,7 +39,11 @@ pub(super) async fn response(
     let id = id(rules, request, key)?;
     let record = ended(gate, rules, journey, id).await?;
     journey.story.outcome = Outcome::Replayed;
-    gate.keys.recorded(id, &record).await
+    // What is refused here is said of the write, not of the request that asks for its answer.
+    journey.about = Some(("write to", record.resource.clone()));
+    let route = rules.config.routes.iter().find(|route| route.name == record.route);
+    let on_unknown = route.map_or(OnUnknown::Hold, |route| route.idempotency.on_unknown);
+    gate.keys.recorded(id, &record, on_unknown).await
 }
 
 /// The record's id: the principal's own key, percent-decoded, without quotes (I2).

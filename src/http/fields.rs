@@ -86,3 +86,13 @@ pub fn is_kept(name: &HeaderName) -> bool {
         "set-cookie" | "www-authenticate" | "date" | "server-timing" | "alt-svc" | "content-length"
     ) && !name.starts_with("ratelimit")
 }
+
+/// Whether an answer is a stream, which is passed through as it comes (K10) and has no version.
+pub fn is_stream(headers: &HeaderMap) -> bool {
+    const STREAMS: [&str; 4] =
+        ["text/event-stream", "application/x-ndjson", "application/jsonl", "multipart/x-mixed-replace"];
+    let media_type =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    STREAMS.iter().any(|stream| essence.eq_ignore_ascii_case(stream))
+}

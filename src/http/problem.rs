@@ -389,8 +389,9 @@ fn unknown_detail(unknown: &Unknown, method: &str, path: &str) -> String {
              to see whether your change is in it before you write again."
         ),
         Unknown::Moved { compared, current } => format!(
-            "{path} went from version {} to {} since the first {method}, whose answer never came. Read {path} to see \
+            "{} went from version {} to {} since the first {method}, whose answer never came. Read {path} to see \
              whether your change is in it before you write again.",
+            shortened(path, 40),
             shown_tag(compared.as_ref()),
             shown_tag(current.as_ref())
         ),
@@ -401,6 +402,7 @@ fn unknown_detail(unknown: &Unknown, method: &str, path: &str) -> String {
     }
 }
 
+/// At most 40 characters: with a path and two of them a sentence still stays under 200.
 fn shown_tag(tag: Option<&EntityTag>) -> String {
     tag.map_or_else(|| "none".to_owned(), |tag| shortened(tag.as_str(), 40))
 }

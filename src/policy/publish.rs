@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::response;
 use http_body::Frame;
 use http_body_util::BodyExt;
@@ -28,7 +28,7 @@ pub enum Content {
 /// Reads an answer's content as far as it is kept (K10).
 pub async fn content(head: &response::Parts, body: Body, route: &Route, total: Instant) -> Content {
     let most = route.idempotency.max_response;
-    if is_stream(&head.headers) || body.known_length().is_some_and(|length| length > most as u64) {
+    if fields::is_stream(&head.headers) || body.known_length().is_some_and(|length| length > most as u64) {
         return Content::Streams(body);
     }
     if matches!(body, Body::Empty) {
@@ -57,16 +57,6 @@ async fn up_to(mut body: Body, most: usize) -> Content {
         }
     }
     Content::Whole(whole.freeze())
-}
-
-/// Answers that are passed through as they come (K10).
-fn is_stream(headers: &HeaderMap) -> bool {
-    const STREAMS: [&str; 4] =
-        ["text/event-stream", "application/x-ndjson", "application/jsonl", "multipart/x-mixed-replace"];
-    let media_type =
-        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = media_type.split(';').next().unwrap_or_default().trim();
-    STREAMS.iter().any(|stream| essence.eq_ignore_ascii_case(stream))
 }
 
 /// Fields of an answer that are Onceward's to say, and those that are no longer the upstream's.

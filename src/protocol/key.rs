@@ -86,6 +86,12 @@ impl IdempotencyKey {
         sent
     }
 
+    /// The same key, spelled as its first run's agent spelled it (K16).
+    #[must_use]
+    pub fn spelled(self, quoted: bool) -> Self {
+        Self { quoted, ..self }
+    }
+
     /// Whether it was sent as a structured-field string.
     pub fn quoted(&self) -> bool {
         self.quoted

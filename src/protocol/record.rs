@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::entity_tag::EntityTag;
+use super::entity_tag::{EntityTag, Preconditions};
 use super::fingerprint::Fingerprint;
 
 /// Milliseconds since the Unix epoch.
@@ -113,10 +113,12 @@ pub enum State {
 pub struct Mark {
     /// The version that its own precondition was compared with: `Some(None)` when there was no resource.
     pub compared: Option<Option<EntityTag>>,
-    /// Its precondition went upstream with it.
-    pub forwarded_precondition: bool,
+    /// The preconditions that went upstream with it, for the upstream to compare.
+    pub forwarded: Option<Preconditions>,
     /// The fence it carried; 0 where it took no turn.
     pub fence: u64,
+    /// Its key was spelled as a structured-field string (K16).
+    pub quoted_key: bool,
 }
 
 /// A [`State`] without what it holds, for comparing.

@@ -53,7 +53,7 @@ impl Pending {
             Meaning::Unknown => Some((self.rest_ends(), self.store.next_number().await.ok()?)),
             Meaning::Keep | Meaning::Release => None,
         };
-        Some(Move { resource: self.resource, to, later })
+        Some(Move { resource: self.resource, to, later, ends_rest: false })
     }
 
     fn rest_ends(&self) -> Millis {

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 
 use super::Rules;
 use crate::http::budget::Budget;
-use crate::http::problem::Subject;
+use crate::http::problem::{Subject, quoted};
 use crate::http::{Refusal, Response, fields};
 use crate::observe::{self, Outcome, Story};
 use crate::protocol::path::percent_encode_non_ascii;
@@ -25,6 +25,8 @@ pub(crate) struct Journey {
     pub(crate) wait_bound: Option<Duration>,
     pub(crate) resource: Option<Box<str>>,
     pub(crate) story: Story,
+    /// What a refusal speaks of, where that is another request than this one.
+    pub(crate) about: Option<(&'static str, Box<str>)>,
     method: Method,
     uri: Uri,
     accept: Vec<HeaderValue>,
@@ -43,6 +45,7 @@ impl Journey {
             wait_bound: None,
             resource: None,
             story: Story::default(),
+            about: None,
             method: request.method().clone(),
             uri: request.uri().clone(),
             accept: headers.get_all(ACCEPT).iter().cloned().collect(),
@@ -91,7 +94,11 @@ impl Journey {
         if refusal.resource.is_none() {
             refusal.resource.clone_from(&self.resource);
         }
-        refusal.into_response(&Subject::new(&self.method, self.uri.path(), self.accept.iter()))
+        let mut subject = Subject::new(&self.method, self.uri.path(), self.accept.iter());
+        if let Some((method, path)) = &self.about {
+            (subject.method, subject.path) = ((*method).to_owned(), quoted(path));
+        }
+        refusal.into_response(&subject)
     }
 
     fn dress(&self, response: &mut Response) {

@@ -14,7 +14,9 @@ use crate::policy::idempotency;
 use crate::policy::{admission, identity, version};
 use crate::protocol::fingerprint::{Parts, fingerprint};
 use crate::protocol::key::IdempotencyKey;
-use crate::protocol::record::{Owner, Phase, Record, RecordId, Space, State, Verdict};
+use crate::protocol::record::{
+    Meaning, Millis, Owner, Phase, Record, RecordId, Space, State, Verdict, meaning,
+};
 use crate::route::{self, Entry};
 use crate::store::{Change, Claimed, Set};
 use crate::upstream::{Call, Kind};
@@ -24,10 +26,60 @@ use super::reads::send;
 /// What `enforce` would have said: a refusal's code, or `replayed`.
 type Observed = Option<&'static str>;
 
-/// A record of an observed key that this request made; ended when its answer is there.
+/// A record of an observed key that this request made; ended when its answer is there, or its agent has left.
 struct Made {
+    gate: Arc<Gate>,
     id: RecordId,
     owner: Owner,
+    ttl: Millis,
+    ended: bool,
+}
+
+/// What `enforce` would have made of the record (K8, K11), but for what was kept of the answer.
+fn end_of(answer: &Result<Response, Refusal>, entry: &Entry) -> Meaning {
+    match answer {
+        Ok(answer) => {
+            meaning(answer.status().as_u16(), idempotency::server_errors(entry.route.idempotency.on_5xx))
+        }
+        Err(Refusal { reason: Reason::UpstreamUnreachable(_), .. }) => Meaning::Release,
+        Err(_) => Meaning::Unknown,
+    }
+}
+
+impl Made {
+    async fn end(mut self, meaning: Meaning) {
+        self.ended = true;
+        self.record(meaning).await;
+    }
+
+    async fn record(&self, meaning: Meaning) {
+        let at = now();
+        let expires_at = at.saturating_add(self.ttl);
+        let set = match meaning {
+            Meaning::Keep => Set::State(State::Done { status: 0, kept: false, completed_at: at, expires_at }),
+            Meaning::Release => Set::Remove,
+            Meaning::Unknown => Set::State(State::Unknown { mark: None, since: at, expires_at }),
+        };
+        let Self { id, owner, .. } = *self;
+        let change = Change { id, owner, phase: Phase::Claimed, set, answer: None, version: None };
+        if self.gate.store.commit(change, at).await.is_err() {
+            self.gate.metrics.store_errors.inc();
+        }
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        // The agent left, and the call with it: a claim that nobody ends would never expire.
+        let gate = Arc::clone(&self.gate);
+        let left = Self { gate: Arc::clone(&gate), ended: true, ..*self };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            gate.tasks.spawn_on(async move { left.record(Meaning::Unknown).await }, &runtime);
+        }
+    }
 }
 
 impl Gate {
@@ -48,7 +100,7 @@ impl Gate {
             Call { kind, method: request.method.clone(), target: request.target.clone(), headers, body };
         let answer = send(journey, entry, call).await;
         if let Some(made) = made {
-            self.observed_end(entry, made, answer.is_ok()).await;
+            made.end(end_of(&answer, entry)).await;
         }
         let mut answer = answer?;
         journey.story.outcome = match observed {
@@ -105,7 +157,7 @@ impl Gate {
     }
 
     async fn observed_claim(
-        &self,
+        self: &Arc<Self>,
         entry: &Entry,
         request: &Request,
         _key: &IdempotencyKey,
@@ -131,7 +183,10 @@ impl Gate {
         };
         let print = record.fingerprint;
         match self.store.claim(id, record, now()).await {
-            Ok(Claimed::New) => (None, Some(Made { id, owner })),
+            Ok(Claimed::New) => {
+                let ttl = millis(entry.route.idempotency.ttl);
+                (None, Some(Made { gate: Arc::clone(self), id, owner, ttl, ended: false }))
+            }
             Ok(Claimed::Taken { standing, .. }) => {
                 let code = match standing.verdict(&print, now()) {
                     Verdict::First => None,
@@ -143,22 +198,6 @@ impl Gate {
                 (code, None)
             }
             Err(_) => (Some("store-unavailable"), None),
-        }
-    }
-
-    async fn observed_end(&self, entry: &Entry, made: Made, answered: bool) {
-        let at = now();
-        let expires_at = at.saturating_add(millis(entry.route.idempotency.ttl));
-        let state = if answered {
-            State::Done { status: 0, kept: false, completed_at: at, expires_at }
-        } else {
-            State::Unknown { mark: None, since: at, expires_at }
-        };
-        let Made { id, owner } = made;
-        let change =
-            Change { id, owner, phase: Phase::Claimed, set: Set::State(state), answer: None, version: None };
-        if self.store.commit(change, at).await.is_err() {
-            self.metrics.store_errors.inc();
         }
     }
 }

@@ -83,7 +83,9 @@ impl Gate {
             None => None,
         };
         let minted = minted.as_deref().and_then(EntityTag::parse);
-        let by_hand = route.guard == Guard::Read && route.resource.is_some();
+        // A counter is the resource's whatever was asked; a body's digest or member is that of a GET alone.
+        let by_hand =
+            route.guard == Guard::Read && route.resource.is_some() && route.version.source == Source::Mint;
         let body = std::mem::replace(&mut request.body, Body::Empty);
         let mut headers = forward::headers(&mut request);
         let versioned = journey.resource.is_some() && has_versions(&request.method, by_hand);
@@ -145,7 +147,7 @@ fn broke_off(_: crate::http::BoxError) -> Refusal {
     Reason::UpstreamBrokeOff { write: None }.into()
 }
 
-/// Methods whose 200 has a version; on a `read` route with a resource set by hand every one has (V2).
+/// Methods whose 200 has a version; on a `read` route with minted versions of a resource set by hand every one has (V2).
 fn has_versions(method: &Method, by_hand: bool) -> bool {
     by_hand || matches!(*method, Method::GET | Method::HEAD)
 }

@@ -118,13 +118,17 @@ impl Write {
             Claimed { claim: None, rerun: None, preconditions, resource, name, key, body, probe_target };
         if let Some(key) = claimed.key.clone() {
             let print = self.fingerprint(&content);
-            match self.enter(&key, print, resource, &claimed.name).await? {
+            match self.enter(&key, print, &claimed).await? {
                 Some(Entered::Replayed(response)) => {
                     self.told.story.outcome = Outcome::Replayed;
                     return Ok(response);
                 }
                 Some(Entered::Run(claim)) => claimed.claim = Some(claim),
                 Some(Entered::Again(claim, rerun)) => {
+                    if let Some(mark) = claim.first_mark() {
+                        // An upstream that honors keys may know it only as it was spelled first (K16).
+                        claimed.key = Some(key.spelled(mark.quoted_key));
+                    }
                     (claimed.claim, claimed.rerun) = (Some(claim), Some(rerun));
                 }
                 None => {}
@@ -195,8 +199,7 @@ impl Write {
         &mut self,
         key: &IdempotencyKey,
         fingerprint: Fingerprint,
-        resource: ResourceId,
-        name: &str,
+        asking: &Claimed,
     ) -> Result<Option<Entered>, Refusal> {
         let route = &self.entry.route;
         let id = RecordId::new(Space::Enforced, &self.principal, key.text());
@@ -204,11 +207,12 @@ impl Write {
         let policy = &route.idempotency;
         let unasked = if policy.in_flight == InFlight::Wait { policy.max_wait } else { Duration::ZERO };
         let until = self.budget.until(policy.max_wait, unasked);
+        let rests = || self.gate.turns.rests(asking.resource);
         let ask = Ask {
             id,
             fingerprint,
             route: &route.name,
-            resource: name,
+            resource: &asking.name,
             policy,
             wait_until: (until > Deadline::now()).then_some(until),
             version_ends_unknown: match &route.version.source {
@@ -216,7 +220,9 @@ impl Write {
                 Source::Upstream => Some(false),
                 Source::Mint | Source::None => None,
             },
-            rests: self.gate.turns.rests(resource),
+            gone: self.request.peer.gone.as_ref(),
+            preconditions: &asking.preconditions,
+            rests: &rests,
         };
         let began = Instant::now();
         let entered = self.gate.keys.enter(&ask).await;
@@ -333,7 +339,7 @@ impl Write {
         if current != was || !is_last || !preconditions.holds(current.as_ref()) {
             return Err(Reason::OutcomeUnknown(Unknown::Moved { compared: was, current }).into());
         }
-        Ok(Compared { with: Some(current), forwarded: mark.forwarded_precondition })
+        Ok(Compared { with: Some(current), forwarded: mark.forwarded.is_some() })
     }
 
     /// Stores "forwarded", calls once, and records what became of it (K4, K11).
@@ -349,8 +355,9 @@ impl Write {
         self.own_fields(claimed, turn.as_ref(), &mut headers);
         let mark = Mark {
             compared: compared.with.clone(),
-            forwarded_precondition: compared.forwarded,
+            forwarded: compared.forwarded.then(|| claimed.preconditions.clone()),
             fence: turn.as_ref().map_or(0, |turn| turn.fence),
+            quoted_key: claimed.key.as_ref().is_some_and(IdempotencyKey::quoted),
         };
         let unknown = idempotency::unknown(route.idempotency.on_unknown, Some(&mark));
         if let Some(claim) = &mut claimed.claim {
@@ -367,7 +374,7 @@ impl Write {
             claim.run_again();
             second
         });
-        let mut pending = Pending {
+        let pending = Pending {
             store: Arc::clone(&self.gate.store),
             route: Arc::clone(&route),
             resource: claimed.resource,
@@ -393,7 +400,6 @@ impl Write {
         if answer.status() == StatusCode::PRECONDITION_FAILED && compared.forwarded {
             return Err(self.stale_upstream(pending, &answer, &claimed.preconditions, unknown).await);
         }
-        pending.ran_before &= answer.status() != StatusCode::PRECONDITION_FAILED;
         self.answered(pending, answer, total, claimed, probed, unknown).await
     }
 

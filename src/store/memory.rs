@@ -98,13 +98,10 @@ impl Memory {
     }
 
     /// Makes room for `more` bytes: bodies go first, then counters, never a record (S2).
-    fn make_room(&self, more: usize) -> Result<(), StoreError> {
-        if self.used() + more <= self.limit {
-            return Ok(());
-        }
+    fn make_room(&self, more: usize, now: Millis) -> Result<(), StoreError> {
         while self.used() + more + self.minted.bytes() > self.limit {
             if !self.answers.drop_oldest() {
-                self.minted.drop_all();
+                self.minted.drop_all(now);
                 let left = self.used() + more;
                 return if left <= self.limit { Ok(()) } else { Err(StoreError::Full) };
             }
@@ -123,12 +120,12 @@ impl Memory {
     }
 
     /// Keeps an answer. One that finds no room is as one that was let go at once.
-    fn keep(&self, answer: Option<&Encoded>, life: Duration) -> Kept {
+    fn keep(&self, answer: Option<&Encoded>, life: Duration, now: Millis) -> Kept {
         let Some(answer) = answer else { return Kept::No };
         if !answer.has_content() {
             return Kept::Here(answer.bytes().into());
         }
-        if self.make_room(answer.len()).is_err() {
+        if self.make_room(answer.len(), now).is_err() {
             return Kept::No;
         }
         self.answers.put(answer.bytes(), life).map_or(Kept::No, Kept::There)
@@ -136,7 +133,7 @@ impl Memory {
 
     fn claim_now(&self, id: RecordId, record: Record, now: Millis) -> Result<Claimed, StoreError> {
         // A full store still knows what it holds: only a new record needs room.
-        let room = self.make_room(cost(&record));
+        let room = self.make_room(cost(&record), now);
         self.with(id, |shard| {
             if let Some(standing) = shard.get(&id) {
                 if !standing.record.is_expired(now) {
@@ -156,7 +153,7 @@ impl Memory {
 
     fn commit_now(&self, change: Change, now: Millis) -> Result<bool, StoreError> {
         let Change { id, owner, phase, set, answer, version } = change;
-        let kept = self.keep(answer.as_ref(), life(&set, now));
+        let kept = self.keep(answer.as_ref(), life(&set, now), now);
         let done = self.with(id, |shard| {
             let Some(stored) = shard.get_mut(&id) else { return false };
             if stored.record.owner != owner || stored.record.state.phase() != phase {
@@ -239,6 +236,8 @@ impl Store for Memory {
 
     fn move_version(&self, to: Move, now: Millis) -> Reply<()> {
         self.minted.apply(to, now);
+        // Without a record nothing else asks for room; where only records are left, no counter is kept.
+        self.make_room(0, now).ok();
         Reply::now(Ok(()))
     }
 
@@ -292,5 +291,28 @@ impl Store for Memory {
         if next == 0 {
             self.answers.sweep(now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // S2, V8
+    #[test]
+    fn counters_are_bounded_too_and_a_dropped_one_matches_nothing() {
+        let store = Memory::new(1 << 20, 7);
+        let first = ResourceId::new("0");
+        let mut tags = Vec::new();
+        for n in 0..30_000 {
+            let to = store.minted.next_number();
+            let resource = ResourceId::new(&n.to_string());
+            drop(store.move_version(Move { resource, to, later: None, ends_rest: false }, 0));
+            tags.push(store.minted.tag(first, 0));
+            assert!(store.used() + store.minted.bytes() <= 1 << 20, "after {n} resources");
+        }
+        tags.dedup();
+        let different: std::collections::HashSet<_> = tags.iter().collect();
+        assert!(tags.len() > 1 && different.len() == tags.len(), "a tag came back: {tags:?}");
     }
 }

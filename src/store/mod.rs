@@ -52,6 +52,8 @@ pub struct Move {
     pub to: Number,
     /// A second move in the future: the end of the rest after an unknown outcome.
     pub later: Option<(Millis, Number)>,
+    /// An operator ended the rest: this is the second move, and none comes later.
+    pub ends_rest: bool,
 }
 
 /// What a claim found.

@@ -57,6 +57,14 @@ impl Claim {
         self.prior.is_some()
     }
 
+    /// What was marked of the run that it took over.
+    pub fn first_mark(&self) -> Option<&Mark> {
+        match &self.prior {
+            Some(State::Unknown { mark, .. }) => mark.as_deref(),
+            Some(State::Claimed | State::Forwarded { .. } | State::Done { .. }) | None => None,
+        }
+    }
+
     /// What is in the store before the first byte goes out (K11).
     ///
     /// # Errors

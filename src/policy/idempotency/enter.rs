@@ -8,8 +8,10 @@ use super::waiting::Wake;
 use super::{Claim, Keys, replay, unknown};
 use crate::config::checked::{Idempotency, OnUnknown};
 use crate::http::refusal::Unknown;
+use crate::http::request::Gone;
 use crate::http::timestamp::{millis, now};
 use crate::http::{Reason, Refusal, Response};
+use crate::protocol::entity_tag::Preconditions;
 use crate::protocol::fingerprint::Fingerprint;
 use crate::protocol::record::{Mark, Millis, Record, RecordId, State, Verdict};
 use crate::store::{Change, Claimed, Set, StoreError};
@@ -26,8 +28,12 @@ pub struct Ask<'a> {
     /// Whether the version of a resource can end an unknown outcome on this route (K12): `None` no; `Some(true)` by
     /// reading it, `Some(false)` by the upstream's own comparison.
     pub version_ends_unknown: Option<bool>,
-    /// Whether the resource rests (Q5).
-    pub rests: bool,
+    /// Sees the agent leave while it waits (Q2).
+    pub gone: &'a dyn Gone,
+    /// This request's own, which may differ from the first one's: they are no part of the fingerprint.
+    pub preconditions: &'a Preconditions,
+    /// Whether the resource rests (Q5): asked when it counts, for a rest may begin while this request waits.
+    pub rests: &'a (dyn Fn() -> bool + Sync),
 }
 
 /// What it may do.
@@ -135,10 +141,10 @@ impl Keys {
 
     /// K12: whether a retry of an unknown operation may run.
     async fn try_again(self: &Arc<Self>, ask: &Ask<'_>, standing: Record) -> Result<Met, Refusal> {
-        let State::Unknown { mark, .. } = &standing.state else { return Ok(Met::Again) };
+        let State::Unknown { mark, since, .. } = &standing.state else { return Ok(Met::Again) };
         let said = unknown(ask.policy.on_unknown, mark.as_deref());
         let held = |said: Unknown| Refusal::from(Reason::OutcomeUnknown(said)).about(ask.id.to_text());
-        let Some(rerun) = rerun(ask, mark.as_deref()) else { return Err(held(said)) };
+        let Some(rerun) = rerun(ask, mark.as_deref(), *since) else { return Err(held(said)) };
         let owner = self.next_owner();
         let forwarded = State::Forwarded { mark: mark.clone(), status: None };
         let change = Change {
@@ -173,10 +179,16 @@ impl Keys {
             self.waiting.tidy(ask.id);
             return Ok(None);
         }
-        match tokio::time::timeout_at(until, woken).await {
-            Ok(Ok(Wake::Granted(claim))) => Ok(Some(*claim)),
-            Ok(Ok(Wake::Look) | Err(_)) => Ok(None),
-            Err(_elapsed) => {
+        let woken = tokio::select! {
+            biased;
+            woken = tokio::time::timeout_at(until, woken) => woken.ok(),
+            // Nobody takes the first one's place who is not there any more.
+            () = ask.gone.gone() => None,
+        };
+        match woken {
+            Some(Ok(Wake::Granted(claim))) => Ok(Some(*claim)),
+            Some(Ok(Wake::Look) | Err(_)) => Ok(None),
+            None => {
                 self.waiting.tidy(ask.id);
                 Err(in_flight())
             }
@@ -184,17 +196,24 @@ impl Keys {
     }
 }
 
-fn rerun(ask: &Ask<'_>, mark: Option<&Mark>) -> Option<Rerun> {
+fn rerun(ask: &Ask<'_>, mark: Option<&Mark>, since: Millis) -> Option<Rerun> {
+    // Who waited is woken by the record, a moment before the rest begins.
+    let begins = || {
+        mark.is_some_and(|mark| mark.fence != 0) && now() < since.saturating_add(millis(ask.policy.settle))
+    };
     match ask.policy.on_unknown {
         OnUnknown::Hold => None,
         OnUnknown::Rerun => Some(Rerun::UpstreamHonorsKey),
         // Nothing is decided before the rest is over: the first request may still live in the upstream.
-        OnUnknown::Version if ask.rests => None,
+        OnUnknown::Version if begins() || (ask.rests)() => None,
         OnUnknown::Version => match (ask.version_ends_unknown?, mark?) {
             (true, mark) if mark.compared.is_some() && mark.fence != 0 => {
                 Some(Rerun::IfUnchanged(mark.clone()))
             }
-            (false, mark) if mark.forwarded_precondition => Some(Rerun::UpstreamCompares),
+            // Only the same precondition again fails if the first run had an effect; a newer one would hold.
+            (false, mark) if mark.forwarded.as_ref() == Some(ask.preconditions) => {
+                Some(Rerun::UpstreamCompares)
+            }
             _ => None,
         },
     }
@@ -236,14 +255,23 @@ impl Keys {
     ///
     /// # Errors
     /// What a retry would be told while there is none.
-    pub async fn recorded(&self, id: RecordId, record: &Record) -> Result<Response, Refusal> {
-        let about = |reason: Reason| Refusal::from(reason).about(id.to_text());
+    pub async fn recorded(
+        &self,
+        id: RecordId,
+        record: &Record,
+        on_unknown: OnUnknown,
+    ) -> Result<Response, Refusal> {
+        let about = |reason: Reason| Refusal {
+            route: Some(Arc::clone(&record.route)),
+            resource: Some(record.resource.clone()),
+            ..Refusal::from(reason).about(id.to_text())
+        };
         match record.verdict(&record.fingerprint, now()) {
             Verdict::First | Verdict::Reused | Verdict::Running => Err(about(Reason::InFlight)),
             Verdict::NotKept { status } => Err(about(Reason::ResponseNotKept { upstream_status: status })),
             Verdict::Unknown => {
                 let State::Unknown { mark, .. } = &record.state else { return Err(about(Reason::InFlight)) };
-                Err(about(Reason::OutcomeUnknown(unknown(OnUnknown::Version, mark.as_deref()))))
+                Err(about(Reason::OutcomeUnknown(unknown(on_unknown, mark.as_deref()))))
             }
             Verdict::Replay => {
                 let expires_at = record.state.expires_at().unwrap_or_default();

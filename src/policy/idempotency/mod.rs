@@ -79,7 +79,7 @@ pub fn unknown(policy: OnUnknown, mark: Option<&Mark>) -> Unknown {
         return Unknown::Rerun;
     }
     match mark {
-        Some(mark) if mark.compared.is_some() || mark.forwarded_precondition => Unknown::Compared,
+        Some(mark) if mark.compared.is_some() || mark.forwarded.is_some() => Unknown::Compared,
         Some(_) | None => Unknown::Held,
     }
 }

@@ -89,13 +89,16 @@ impl Probe<'_> {
         }
     }
 
-    /// HEAD, and GET where HEAD is refused.
+    /// HEAD, and GET where HEAD is refused. A 401 or 403 is the agent's answer (V1), and to HEAD it has no content.
     async fn head_or_get(&self) -> Result<Response, Reason> {
         let answer = self.send(Method::HEAD).await?;
-        if matches!(answer.status(), StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED) {
-            return self.send(Method::GET).await;
+        match answer.status() {
+            StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::NOT_IMPLEMENTED
+            | StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN => self.send(Method::GET).await,
+            _ => Ok(answer),
         }
-        Ok(answer)
     }
 
     async fn by_etag(&self) -> Result<Current, Reason> {

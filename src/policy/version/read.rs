@@ -105,7 +105,8 @@ async fn by_body(answer: Response, reading: &Reading, version: &Version) -> Resu
         return Ok(headless(Response::from_parts(head, body), reading));
     }
     let known_large = body.known_length().is_some_and(|length| length > version.max_body as u64);
-    if known_large {
+    // Who follows a stream would wait for its end, and it may have none.
+    if known_large || fields::is_stream(&head.headers) {
         return Ok(headless(Response::from_parts(head, body), reading));
     }
     match up_to(body, version.max_body).await? {
@@ -157,6 +158,7 @@ pub async fn in_memory(answer: Response, version: &Version) -> Result<Response, 
     let (head, body) = answer.into_parts();
     if matches!(body, Body::Empty)
         || body.known_length().is_some_and(|length| length > version.max_body as u64)
+        || fields::is_stream(&head.headers)
     {
         return Ok(Response::from_parts(head, body));
     }
