@@ -191,13 +191,10 @@ fn answer(resolved: Option<&Resolved>) -> Result<(StatusCode, Encoded), Response
     for (name, value) in &resolved.headers {
         let name: HeaderName =
             name.parse().map_err(|_| bad("A name in response.headers is not a field name."))?;
-        let values = match value {
-            Value::Array(values) => values.iter().filter_map(Value::as_str).collect(),
-            Value::String(text) => vec![text.as_str()],
-            _ => return Err(bad("A value in response.headers is not a string.")),
-        };
+        let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
         for value in values {
-            let value = HeaderValue::from_str(value)
+            let text = value.as_str().ok_or_else(|| bad("A value in response.headers is not a string."))?;
+            let value = HeaderValue::from_str(text)
                 .map_err(|_| bad("A value in response.headers is no field value."))?;
             headers.append(name.clone(), value);
         }
@@ -207,7 +204,7 @@ fn answer(resolved: Option<&Resolved>) -> Result<(StatusCode, Encoded), Response
     let body = match &resolved.body {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
-        other => {
+        other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
             let json = HeaderValue::from_static("application/json");
             headers.entry(axum::http::header::CONTENT_TYPE).or_insert(json);
             other.to_string()

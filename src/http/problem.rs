@@ -119,21 +119,20 @@ impl Refusal {
         if let Some(operation) = &self.operation {
             put("operation", operation.as_str().into());
         }
-        match reason {
-            Reason::StaleVersion { current, body, .. } => {
-                put("current_etag", tag_value(current.as_ref()));
-                if let Some(current) = body.as_deref().and_then(shown_body) {
-                    put("current", current);
-                }
+        if let Reason::StaleVersion { current, body, .. } = reason {
+            put("current_etag", tag_value(current.as_ref()));
+            if let Some(current) = body.as_deref().and_then(shown_body) {
+                put("current", current);
             }
-            Reason::OutcomeUnknown(Unknown::Moved { compared, current }) => {
-                put("compared_etag", tag_value(compared.as_ref()));
-                put("current_etag", tag_value(current.as_ref()));
-            }
-            Reason::ResponseNotKept { upstream_status } | Reason::ResultNotStored { upstream_status } => {
-                put("upstream_status", (*upstream_status).into());
-            }
-            _ => {}
+        }
+        if let Reason::OutcomeUnknown(Unknown::Moved { compared, current }) = reason {
+            put("compared_etag", tag_value(compared.as_ref()));
+            put("current_etag", tag_value(current.as_ref()));
+        }
+        if let Reason::ResponseNotKept { upstream_status } | Reason::ResultNotStored { upstream_status } =
+            reason
+        {
+            put("upstream_status", (*upstream_status).into());
         }
         members
     }

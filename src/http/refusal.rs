@@ -341,17 +341,16 @@ impl Reason {
         if self.retry() != Retry::SameKey {
             return None;
         }
-        let seconds = match self {
-            // Spread, so that those who were refused together do not come back together (Q2).
-            Self::QueueFull { .. } => 1 + fastrand::u64(0..3),
-            Self::Leased { seconds } => (*seconds).max(1),
-            Self::QueueTimeout { retry_after, .. } => retry_after + fastrand::u64(0..2),
-            Self::StoreUnavailable | Self::StoreFull | Self::ShuttingDown | Self::TooBusy(_) => {
-                2 + fastrand::u64(0..3)
-            }
-            _ => 1,
-        };
-        Some(seconds)
+        if let Self::Leased { seconds } = self {
+            return Some((*seconds).max(1));
+        }
+        // Spread, so that those who were refused together do not come back together (Q2).
+        if let Self::QueueTimeout { retry_after, .. } = self {
+            return Some(retry_after + fastrand::u64(0..2));
+        }
+        let of_many =
+            [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&self.status());
+        Some(if of_many { 1 + fastrand::u64(0..3) } else { 1 })
     }
 }
 

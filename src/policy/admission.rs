@@ -69,7 +69,7 @@ fn host(uri: &http::Uri, headers: &HeaderMap, version: Version) -> Result<Header
     match (line, authority) {
         (Some(line), Some(authority)) if !line.as_bytes().eq_ignore_ascii_case(authority.as_bytes()) => {
             let place = if version == Version::HTTP_2 { ":authority" } else { "target" };
-            return Err(bad(&format!("The request's {place} names another host than its Host header.")));
+            Err(bad(&format!("The request's {place} names another host than its Host header.")))
         }
         (Some(line), _) => Ok(line.clone()),
         (None, Some(authority)) => {

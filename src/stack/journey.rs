@@ -84,10 +84,8 @@ impl Journey {
     fn refuse(&mut self, mut refusal: Refusal) -> Response {
         let code = refusal.reason.code();
         self.story.code = Some(code);
-        self.story.outcome = match refusal.reason.executed() {
-            crate::http::Executed::Unknown => Outcome::Unknown,
-            _ => Outcome::of_code(code),
-        };
+        let is_unknown = refusal.reason.executed() == crate::http::Executed::Unknown;
+        self.story.outcome = if is_unknown { Outcome::Unknown } else { Outcome::of_code(code) };
         if refusal.route.is_none() {
             refusal.route = self.entry.as_ref().map(|entry| Arc::clone(&entry.route.name));
         }

@@ -305,12 +305,12 @@ impl Write {
         if claimed.rerun == Some(Rerun::UpstreamHonorsKey) {
             return Ok(Compared::default());
         }
-        let minted = match self.entry.route.version.source {
-            Source::Mint if !claimed.preconditions.is_empty() => {
-                let minted = self.gate.store.minted(claimed.resource, now()).await;
-                minted.map_err(|_| Reason::StoreUnavailable)?.parse_tag()
-            }
-            _ => None,
+        let mints = self.entry.route.version.source == Source::Mint && !claimed.preconditions.is_empty();
+        let minted = if mints {
+            let minted = self.gate.store.minted(claimed.resource, now()).await;
+            EntityTag::parse(&minted.map_err(|_| Reason::StoreUnavailable)?)
+        } else {
+            None
         };
         let began = Instant::now();
         let compared = version::compare(&probe, &claimed.preconditions, minted).await;
@@ -545,16 +545,5 @@ fn outcome(meaning: Meaning) -> Outcome {
     match meaning {
         Meaning::Keep | Meaning::Release => Outcome::Executed,
         Meaning::Unknown => Outcome::Unknown,
-    }
-}
-
-/// A tag from the store, which only gives well-formed ones.
-trait ParseTag {
-    fn parse_tag(&self) -> Option<EntityTag>;
-}
-
-impl ParseTag for Box<str> {
-    fn parse_tag(&self) -> Option<EntityTag> {
-        EntityTag::parse(self)
     }
 }

@@ -111,9 +111,10 @@ async fn by_body(answer: Response, reading: &Reading, version: &Version) -> Resu
     }
     match up_to(body, version.max_body).await? {
         Read::Whole(bytes) => {
-            let tag = match &version.source {
-                Source::Field(pointer) => field_tag(&bytes, pointer),
-                _ => digest_tag(blake3::Hasher::new().update(&bytes)),
+            let tag = if let Source::Field(pointer) = &version.source {
+                field_tag(&bytes, pointer)
+            } else {
+                digest_tag(blake3::Hasher::new().update(&bytes))
             };
             let answer = headless(Response::from_parts(head, Body::Full(bytes)), reading);
             Ok(match tag {
