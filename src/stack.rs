@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::config::checked::Mode;
 use crate::http::request::Peer;
 use crate::http::{Reason, Refusal, Response};
-use crate::observe::Metrics;
+use crate::observe::{Metrics, Spans};
 use crate::policy::admission::{self, Buffers};
 use crate::policy::detach::Detachable;
 use crate::policy::idempotency::Keys;
@@ -39,6 +39,8 @@ pub(crate) use journey::Journey;
 pub struct Rules {
     pub config: Arc<Config>,
     pub table: Table,
+    /// `None`: spans go nowhere.
+    pub spans: Option<Arc<Spans>>,
 }
 
 /// Everything that requests share.
@@ -61,11 +63,11 @@ impl Gate {
     /// The answer to one request. `refused`: what its head was refused for before it came here.
     pub async fn answer(
         self: Arc<Self>,
-        request: http::Request<Incoming>,
+        mut request: http::Request<Incoming>,
         peer: Arc<Peer>,
         refused: Option<Reason>,
     ) -> Response {
-        let mut journey = Journey::begin(self.rules.load_full(), &request);
+        let mut journey = Journey::begin(self.rules.load_full(), &mut request);
         let result = match refused {
             Some(reason) => Err(reason.into()),
             None => self.pass(&mut journey, request, &peer).await,
@@ -134,6 +136,23 @@ impl Rules {
             Arc::new(Entry { route: Arc::clone(route), client, metrics })
         });
         let table = Table::new(entries.collect());
-        Self { config, table }
+        let spans = spans(&config, before);
+        Self { config, table, spans }
+    }
+}
+
+/// Where spans go: on as before where that is the same place. No request fails for them, so no start does.
+fn spans(config: &Config, before: Option<&Rules>) -> Option<Arc<Spans>> {
+    let to = config.log.otlp.as_ref()?;
+    let standing = before.and_then(|rules| rules.spans.as_ref()).filter(|spans| spans.goes_to(to));
+    if let Some(standing) = standing {
+        return Some(Arc::clone(standing));
+    }
+    match Spans::start(to) {
+        Ok(spans) => Some(spans),
+        Err(why) => {
+            tracing::error!(why, "spans cannot be exported");
+            None
+        }
     }
 }

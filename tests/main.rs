@@ -28,6 +28,8 @@ mod preconditions;
 mod real_apis;
 mod refusals;
 mod routes;
+#[cfg(feature = "otlp")]
+mod telemetry;
 mod tidy;
 mod turns;
 mod unknown;

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{self, Config, Over, Problems};
-use crate::observe;
+use crate::observe::{self, Logging};
 use crate::server::{NotStarted, Running};
 use crate::stack::{Gate, Rules};
 
@@ -38,8 +38,8 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let _log = match observe::init(&config.log) {
-        Ok(guard) => guard,
+    let logging = match observe::init(&config.log) {
+        Ok(logging) => logging,
         Err(why) => return fail(&format!("log.level: {why}")),
     };
     for note in config::notes(&config) {
@@ -49,7 +49,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.to_string()),
     };
-    match runtime.block_on(serve(args, config)) {
+    match runtime.block_on(serve(args, config, &logging)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.0),
     }
@@ -80,7 +80,7 @@ fn load(args: &ServeArgs) -> Result<Config, Problems> {
     }
 }
 
-async fn serve(args: &ServeArgs, config: Config) -> Result<(), NotStarted> {
+async fn serve(args: &ServeArgs, config: Config, logging: &Logging) -> Result<(), NotStarted> {
     let broken = |error: std::io::Error| NotStarted(error.to_string());
     let mut terminate = signal(SignalKind::terminate()).map_err(broken)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(broken)?;
@@ -92,7 +92,7 @@ async fn serve(args: &ServeArgs, config: Config) -> Result<(), NotStarted> {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-        () = reload_for_ever(args, &running.gate, hang_up) => {}
+        () = reload_for_ever(args, &running.gate, logging, hang_up) => {}
     }
     tracing::info!("shutting down");
     running.shutdown().await;
@@ -100,7 +100,7 @@ async fn serve(args: &ServeArgs, config: Config) -> Result<(), NotStarted> {
 }
 
 /// Reloads on SIGHUP, and when the file has changed (C3).
-async fn reload_for_ever(args: &ServeArgs, gate: &Arc<Gate>, mut hang_up: Signal) {
+async fn reload_for_ever(args: &ServeArgs, gate: &Arc<Gate>, logging: &Logging, mut hang_up: Signal) {
     let mut seen = stamp(args).await;
     let mut tick = tokio::time::interval(LOOK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -112,7 +112,7 @@ async fn reload_for_ever(args: &ServeArgs, gate: &Arc<Gate>, mut hang_up: Signal
         let now = stamp(args).await;
         if asked || now != seen {
             seen = now;
-            reload(args, gate);
+            reload(args, gate, logging);
         }
     }
 }
@@ -125,11 +125,11 @@ async fn stamp(args: &ServeArgs) -> Stamp {
     config::stamp(file).await
 }
 
-fn reload(args: &ServeArgs, gate: &Arc<Gate>) {
+fn reload(args: &ServeArgs, gate: &Arc<Gate>, logging: &Logging) {
     let standing = gate.rules.load_full();
     let ok = match load(args) {
         Ok(config) if config == *standing.config => return,
-        Ok(config) => apply(config, &standing, gate),
+        Ok(config) => apply(config, &standing, gate, logging),
         Err(problems) => {
             tracing::error!(%problems, "the configuration was not reloaded; the old one stays");
             false
@@ -138,7 +138,7 @@ fn reload(args: &ServeArgs, gate: &Arc<Gate>) {
     gate.metrics.config_last_reload_successful.set(i64::from(ok));
 }
 
-fn apply(config: Config, standing: &Rules, gate: &Arc<Gate>) -> bool {
+fn apply(config: Config, standing: &Rules, gate: &Arc<Gate>, logging: &Logging) -> bool {
     let needs = config::needs_restart(&standing.config, &config);
     if !needs.is_empty() {
         let keys = needs.join(", ");
@@ -148,8 +148,24 @@ fn apply(config: Config, standing: &Rules, gate: &Arc<Gate>) -> bool {
         );
         return false;
     }
-    let rules = Rules::new(Arc::new(config), &gate.metrics, Some(standing));
-    gate.rules.store(Arc::new(rules));
+    if config.log != standing.config.log
+        && let Err(why) = logging.reload(&config.log)
+    {
+        tracing::error!(why, "the configuration was not reloaded: logging cannot be changed");
+        return false;
+    }
+    let rules = Arc::new(Rules::new(Arc::new(config), &gate.metrics, Some(standing)));
+    gate.rules.store(Arc::clone(&rules));
+    retire(standing, &rules);
     tracing::info!("the configuration was reloaded");
     true
+}
+
+/// Sends what waits for a collector that is no longer the one; requests that still run are not told to it.
+fn retire(before: &Rules, now: &Rules) {
+    let Some(spans) = &before.spans else { return };
+    if now.spans.as_ref().is_none_or(|other| !Arc::ptr_eq(other, spans)) {
+        let spans = Arc::clone(spans);
+        drop(tokio::task::spawn_blocking(move || spans.close(Duration::from_secs(10))));
+    }
 }

@@ -98,6 +98,17 @@ pub struct Log {
     pub format: LogFormat,
     /// A `tracing` filter directive, for example `info`.
     pub level: String,
+    /// Where spans go.
+    pub otlp: Option<Otlp>,
+}
+
+/// A collector of OpenTelemetry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Otlp {
+    /// With its port, also where the configuration leaves it out.
+    pub authority: Authority,
+    /// By HTTP, as port 4318 is for; else by gRPC.
+    pub over_http: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

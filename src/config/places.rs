@@ -3,7 +3,7 @@
 use http::uri::Authority;
 use serde_json::Value as Json;
 
-use super::checked::StoreUrl;
+use super::checked::{Otlp, StoreUrl};
 use super::parts::string_like;
 use super::problem::Kind;
 use super::reader::{Node, Part, Reader, Wrong, quoted};
@@ -28,6 +28,11 @@ impl Part for UpstreamUrl {
 
 /// Reads `http://host[:port][/]`.
 pub(super) fn upstream(text: &str) -> Result<Authority, Wrong> {
+    place(text, 80, "an upstream has no path of its own, requests keep theirs")
+}
+
+/// Reads `http://host[:port][/]`; `no_path` says why there is no more of it.
+fn place(text: &str, port: u16, no_path: &str) -> Result<Authority, Wrong> {
     let (tls, rest) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
         (Some(rest), _) => (false, rest),
         (None, Some(rest)) => (true, rest),
@@ -39,14 +44,12 @@ pub(super) fn upstream(text: &str) -> Result<Authority, Wrong> {
     let place = rest.strip_suffix('/').unwrap_or(rest);
     if let Some(end) = place.find(['/', '?', '#']) {
         let right = text.get(..text.len() - rest.len() + end).unwrap_or(text);
-        return Err(Wrong::spelling(format!(
-            "an upstream has no path of its own, requests keep theirs; write {right:?}"
-        )));
+        return Err(Wrong::spelling(format!("{no_path}; write {right:?}")));
     }
     if place.is_empty() || place.contains(char::is_whitespace) {
         return Err(Wrong::spelling(format!("{} names no host", quoted(text))));
     }
-    let authority = with_port(place, if tls { 443 } else { 80 })
+    let authority = with_port(place, if tls { 443 } else { port })
         .ok_or_else(|| Wrong::value(format!("{} has no valid host and port", quoted(text))))?;
     if tls {
         return Err(Wrong { kind: Kind::NotBuilt, what: "https:// is not built yet; use http://".into() });
@@ -70,6 +73,35 @@ fn no_scheme(text: &str) -> Wrong {
     let right = if bare { format!("http://{text}") } else { "http://127.0.0.1:3000".into() };
     // The text itself is left out: it may hold a password.
     Wrong::spelling(format!("not a URL of http:// or https://; write for example {right:?}"))
+}
+
+/// `log.otlp`
+#[derive(Debug, Clone)]
+pub(super) struct Collector(pub(super) Option<Otlp>);
+
+impl Part for Collector {
+    fn what() -> String {
+        "a collector's URL, such as \"http://127.0.0.1:4317\"".into()
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        reader.spelled::<Self, _>(node, |text| {
+            if text.is_empty() {
+                return Ok(Self(None));
+            }
+            let authority = place(text, 4317, "spans go to the collector's own path by themselves")?;
+            if !cfg!(feature = "otlp") {
+                let what = "this build has no OTLP; leave it out, or build with the feature `otlp`".into();
+                return Err(Wrong { kind: Kind::NotBuilt, what });
+            }
+            let over_http = authority.port_u16() == Some(4318);
+            Ok(Self(Some(Otlp { authority, over_http })))
+        })
+    }
+
+    fn schema() -> Json {
+        string_like(r"(?:https?://[^/?#@\s]+/?)?")
+    }
 }
 
 /// `store.url`

@@ -8,7 +8,7 @@ use super::checked::{
 };
 use super::choice::*;
 use super::parts::*;
-use super::places::{StoreAt, UpstreamUrl};
+use super::places::{Collector, StoreAt, UpstreamUrl};
 use super::reader::{At, Spot};
 use super::spellings::*;
 use super::table::tables;
@@ -257,8 +257,8 @@ tables! {
         format: LogFormat = "auto",
         /// What is logged.
         level: Level = "info",
-        /// Where spans are sent.
-        otlp: Later<Text>,
+        /// Where spans are sent: by gRPC, on port 4318 by HTTP. Empty: nowhere.
+        otlp: Collector,
     }
 
     /// One of `[[routes]]`

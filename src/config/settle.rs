@@ -127,5 +127,6 @@ fn log(given: raw::Log) -> Log {
     Log {
         format: or(given.format, LogFormat::Auto),
         level: given.level.map_or_else(|| "info".to_owned(), |at| at.value.0),
+        otlp: given.otlp.and_then(|at| at.value.0),
     }
 }

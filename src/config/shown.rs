@@ -2,7 +2,9 @@
 
 use serde_json::{Value as Json, json};
 
-use super::checked::{Config, Idempotency, Limits, Queue, Route, Server, Source, Store, StoreUrl, Version};
+use super::checked::{
+    Config, Idempotency, Limits, Log, Queue, Route, Server, Source, Store, StoreUrl, Version,
+};
 use super::choice::Words;
 use super::units::{shown_size as size, shown_time as time};
 
@@ -14,7 +16,7 @@ pub fn shown(config: &Config) -> Json {
         "identity": { "header": identity },
         "limits": limits(&config.limits),
         "store": store(&config.store),
-        "log": { "format": config.log.format.word(), "level": config.log.level },
+        "log": log(&config.log),
         "routes": config.routes.iter().map(|shared| route(shared)).collect::<Vec<_>>(),
     })
 }
@@ -94,6 +96,12 @@ fn store(store: &Store) -> Json {
         StoreUrl::Disk(path) => format!("disk:{}", path.display()),
     };
     json!({ "url": url, "max_memory": size(store.max_memory) })
+}
+
+fn log(log: &Log) -> Json {
+    let mut shown = json!({ "format": log.format.word(), "level": log.level });
+    add(&mut shown, "otlp", log.otlp.as_ref().map(|otlp| format!("http://{}", otlp.authority).into()));
+    shown
 }
 
 fn route(route: &Route) -> Json {

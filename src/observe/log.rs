@@ -3,26 +3,57 @@
 use std::io::IsTerminal;
 
 use http::{HeaderMap, Method};
-use tracing_appender::non_blocking::WorkerGuard;
-use tracing_subscriber::EnvFilter;
+use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::reload::{self, Handle};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, fmt};
 
-use super::Story;
+use super::{Story, context};
 use crate::config::checked::{Log, LogFormat};
 
-/// What a request's line names beside its story.
+/// What a request's line and its spans name beside its story.
 pub struct Request<'a> {
-    pub id: &'a str,
     pub method: &'a Method,
+    /// Its route's name and path, and the authority of its upstream.
     pub route: Option<&'a str>,
+    pub path: Option<&'a str>,
+    pub upstream: Option<&'a str>,
     pub status: u16,
 }
 
-/// Starts logging to standard error, filtered by `ONCEWARD_LOG` where it is set, else by `level`. What is logged
-/// while the guard lives is written by a thread of its own: a request never waits for a terminal or a pipe.
+/// The log, for as long as this lives.
+pub struct Logging {
+    writer: NonBlocking,
+    lines: Handle<Lines, Registry>,
+    _written: WorkerGuard,
+}
+
+type Lines = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// Starts logging to standard error, filtered by `ONCEWARD_LOG` where it is set, else by `level`. It is written by a
+/// thread of its own: a request never waits for a terminal or a pipe.
 ///
 /// # Errors
 /// A sentence that says what is wrong with the filter, or that logging was started already.
-pub fn init(log: &Log) -> Result<WorkerGuard, String> {
+pub fn init(log: &Log) -> Result<Logging, String> {
+    let (writer, written) = tracing_appender::non_blocking(std::io::stderr());
+    let (layer, lines) = reload::Layer::new(lines(log, &writer)?);
+    tracing_subscriber::registry().with(layer).try_init().map_err(|error| error.to_string())?;
+    Ok(Logging { writer, lines, _written: written })
+}
+
+impl Logging {
+    /// Logs from now on as this says (C3).
+    ///
+    /// # Errors
+    /// As [`init`]; then nothing has changed.
+    pub fn reload(&self, log: &Log) -> Result<(), String> {
+        self.lines.reload(lines(log, &self.writer)?).map_err(|error| error.to_string())
+    }
+}
+
+fn lines(log: &Log, writer: &NonBlocking) -> Result<Lines, String> {
     let directive = std::env::var("ONCEWARD_LOG").unwrap_or_else(|_| log.level.clone());
     let filter = EnvFilter::try_new(&directive)
         .map_err(|error| format!("{directive:?} is not a log filter: {error}"))?;
@@ -32,40 +63,26 @@ pub fn init(log: &Log) -> Result<WorkerGuard, String> {
         LogFormat::Json => false,
         LogFormat::Pretty => true,
     };
-    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    let started = if pretty {
-        builder.with_ansi(is_terminal).try_init()
+    let lines = fmt::layer().with_writer(writer.clone());
+    Ok(if pretty {
+        filter.and_then(lines.with_ansi(is_terminal)).boxed()
     } else {
-        builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
-    };
-    started.map_err(|error| error.to_string())?;
-    Ok(guard)
+        let json = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
+        filter.and_then(json).boxed()
+    })
 }
 
 /// The id of a request: the trace of a valid `traceparent`, else one of its own.
 pub fn request_id(headers: &HeaderMap) -> String {
-    let trace = headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(trace_id);
-    trace.map_or_else(|| format!("{:032x}", fastrand::u128(..)), str::to_owned)
-}
-
-/// The trace id of a `traceparent` (W3C Trace Context §3.2).
-fn trace_id(traceparent: &str) -> Option<&str> {
-    let mut parts = traceparent.split('-');
-    let (version, trace, parent) = (parts.next()?, parts.next()?, parts.next()?);
-    let hex = |text: &str, length: usize| {
-        text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let zero = |text: &str| text.bytes().all(|b| b == b'0');
-    let valid = hex(version, 2) && version != "ff" && hex(trace, 32) && hex(parent, 16);
-    (valid && !zero(trace) && !zero(parent)).then_some(trace)
+    let trace = context(headers).map_or_else(|| fastrand::u128(..), |context| context.trace);
+    format!("{trace:032x}")
 }
 
 /// Writes the line of a request.
-pub fn line(request: &Request<'_>, story: &Story) {
+pub fn line(id: &str, request: &Request<'_>, story: &Story) {
     tracing::info!(
         target: "onceward::request",
-        request_id = request.id,
+        request_id = id,
         method = request.method.as_str(),
         route = request.route,
         status = request.status,

@@ -15,7 +15,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use super::{Outcome, Story};
+use super::{Outcome, Story, method_label};
 use crate::protocol::record::Principal;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -181,7 +181,7 @@ pub struct RouteMetrics {
 impl RouteMetrics {
     /// Counts one request.
     pub fn count(&self, method: &Method, story: &Story) {
-        self.counter(label(method), story.outcome).inc();
+        self.counter(method_label(method), story.outcome).inc();
         self.request_duration.observe(story.began.elapsed().as_secs_f64());
         if !story.upstream_time.is_zero() {
             self.upstream_duration.observe(story.upstream_time.as_secs_f64());
@@ -204,32 +204,4 @@ impl RouteMetrics {
         counters.push(((method, outcome), counter.clone()));
         counter
     }
-}
-
-/// A method as a label: only registered ones, or an agent could make labels without end.
-fn label(method: &Method) -> &'static str {
-    const KNOWN: [&str; 21] = [
-        "GET",
-        "HEAD",
-        "POST",
-        "PUT",
-        "PATCH",
-        "DELETE",
-        "OPTIONS",
-        "TRACE",
-        "CONNECT",
-        "PROPFIND",
-        "PROPPATCH",
-        "MKCOL",
-        "COPY",
-        "MOVE",
-        "LOCK",
-        "UNLOCK",
-        "REPORT",
-        "SEARCH",
-        "QUERY",
-        "MKCALENDAR",
-        "ACL",
-    ];
-    KNOWN.iter().find(|known| **known == method.as_str()).copied().unwrap_or("other")
 }

@@ -1,14 +1,23 @@
-//! What operators see: the names of all metrics (O2), and the line of each request (O3).
+//! What operators see: the names of all metrics (O2), the line of each request and its spans (O3).
 
 mod log;
 mod metrics;
+#[cfg(feature = "otlp")]
+mod spans;
+#[cfg(not(feature = "otlp"))]
+#[path = "no_spans.rs"]
+mod spans;
 
 use std::time::{Duration, Instant};
 
-pub use log::{Request, init, line, request_id};
+pub use log::{Logging, Request, init, line, request_id};
 pub use metrics::{Metrics, RouteMetrics};
+pub use spans::{Open, Spans};
+
+use http::{HeaderMap, Method};
 
 use crate::protocol::record::RecordId;
+use crate::protocol::trace_context::TraceContext;
 
 /// How a request ended: one of them per request (O2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -85,6 +94,8 @@ pub struct Story {
     pub key: Option<RecordId>,
     pub upstream_status: Option<u16>,
     pub upstream_time: Duration,
+    /// From the first call of the upstream to the end of the last.
+    pub upstream_calls: Option<(Instant, Instant)>,
     pub waited: Duration,
 }
 
@@ -97,7 +108,52 @@ impl Default for Story {
             key: None,
             upstream_status: None,
             upstream_time: Duration::ZERO,
+            upstream_calls: None,
             waited: Duration::ZERO,
         }
     }
+}
+
+impl Story {
+    /// A call of the upstream is over that began then.
+    pub fn called(&mut self, began: Instant) {
+        let now = Instant::now();
+        self.upstream_time += now - began;
+        self.upstream_calls = Some((self.upstream_calls.map_or(began, |(first, _)| first), now));
+    }
+}
+
+/// The trace that a request says it belongs to; one that says so twice belongs to none.
+pub fn context(headers: &HeaderMap) -> Option<TraceContext> {
+    let mut lines = headers.get_all("traceparent").iter();
+    let only = lines.next().filter(|_| lines.next().is_none())?;
+    TraceContext::parse(only.as_bytes())
+}
+
+/// A method as a label: only registered ones, or an agent could make labels without end.
+pub fn method_label(method: &Method) -> &'static str {
+    const KNOWN: [&str; 21] = [
+        "GET",
+        "HEAD",
+        "POST",
+        "PUT",
+        "PATCH",
+        "DELETE",
+        "OPTIONS",
+        "TRACE",
+        "CONNECT",
+        "PROPFIND",
+        "PROPPATCH",
+        "MKCOL",
+        "COPY",
+        "MOVE",
+        "LOCK",
+        "UNLOCK",
+        "REPORT",
+        "SEARCH",
+        "QUERY",
+        "MKCALENDAR",
+        "ACL",
+    ];
+    KNOWN.iter().find(|known| **known == method.as_str()).copied().unwrap_or("other")
 }

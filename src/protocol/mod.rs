@@ -11,3 +11,4 @@ pub mod path;
 pub mod prefer;
 pub mod record;
 pub mod template;
+pub mod trace_context;

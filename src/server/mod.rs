@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
@@ -40,6 +40,10 @@ pub struct Running {
     grace: Duration,
     keeping: Vec<JoinHandle<()>>,
 }
+
+/// How long a shutdown waits for a collector, at least and at most: what is left of the grace, but no upgrade waits
+/// long for spans.
+const LAST_SPANS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
 
 /// Why a server did not start.
 #[derive(Debug)]
@@ -106,6 +110,7 @@ impl Running {
         self.accepting.cancel();
         self.connections.close();
         self.gate.tasks.close();
+        let began = Instant::now();
         let ended = async {
             self.connections.wait().await;
             self.gate.tasks.wait().await;
@@ -121,6 +126,12 @@ impl Running {
         }
         for task in &self.keeping {
             task.abort();
+        }
+        if let Some(spans) = self.gate.rules.load_full().spans.clone() {
+            let rest = self.grace.saturating_sub(began.elapsed());
+            let within = rest.clamp(LAST_SPANS.0, LAST_SPANS.1);
+            // It blocks, and what it waits for runs here.
+            drop(tokio::task::spawn_blocking(move || spans.close(within)).await);
         }
     }
 }

@@ -11,7 +11,7 @@ use super::Rules;
 use crate::http::budget::Budget;
 use crate::http::problem::{Subject, quoted};
 use crate::http::{Refusal, Response, fields};
-use crate::observe::{self, Outcome, Story};
+use crate::observe::{self, Open, Outcome, Story};
 use crate::protocol::path::percent_encode_non_ascii;
 use crate::protocol::prefer::Prefer;
 use crate::route::Entry;
@@ -31,10 +31,13 @@ pub(crate) struct Journey {
     uri: Uri,
     accept: Vec<HeaderValue>,
     request_id: Option<String>,
+    spans: Option<Box<Open>>,
 }
 
 impl Journey {
-    pub(super) fn begin(rules: Arc<Rules>, request: &http::Request<Incoming>) -> Self {
+    pub(super) fn begin(rules: Arc<Rules>, request: &mut http::Request<Incoming>) -> Self {
+        // First of all, so that the request's id is that of its trace.
+        let spans = rules.spans.as_ref().and_then(|spans| spans.begin(request.headers_mut()));
         let headers: &HeaderMap = request.headers();
         let prefer = Prefer::parse(&fields::lines(headers, &fields::PREFER));
         let logged = tracing::enabled!(target: "onceward::request", tracing::Level::INFO);
@@ -50,6 +53,7 @@ impl Journey {
             uri: request.uri().clone(),
             accept: headers.get_all(ACCEPT).iter().cloned().collect(),
             request_id: logged.then(|| observe::request_id(headers)),
+            spans,
         }
     }
 
@@ -63,22 +67,36 @@ impl Journey {
         self.wait_bound = told.wait_bound;
     }
 
-    /// Makes an answer of what came out, and tells it to metrics and log.
+    /// Makes an answer of what came out, and tells of it.
     pub(super) fn end(mut self, result: Result<Response, Refusal>) -> Response {
         let mut response = match result {
             Ok(response) => response,
             Err(refusal) => self.refuse(refusal),
         };
         self.dress(&mut response);
+        self.tell(response.status().as_u16());
+        response
+    }
+
+    /// Tells metrics, log and spans.
+    fn tell(&self, status: u16) {
         if let Some(entry) = &self.entry {
             entry.metrics.count(&self.method, &self.story);
         }
+        let route = self.entry.as_ref().map(|entry| &entry.route);
+        let request = observe::Request {
+            method: &self.method,
+            route: route.map(|route| route.name.as_ref()),
+            path: route.map(|route| route.path.as_str()),
+            upstream: route.map(|route| route.upstream.authority.as_str()),
+            status,
+        };
         if let Some(id) = &self.request_id {
-            let route = self.entry.as_ref().map(|entry| entry.route.name.as_ref());
-            let status = response.status().as_u16();
-            observe::line(&observe::Request { id, method: &self.method, route, status }, &self.story);
+            observe::line(id, &request, &self.story);
         }
-        response
+        if let (Some(spans), Some(open)) = (&self.rules.spans, &self.spans) {
+            spans.end(open, &request, &self.story);
+        }
     }
 
     fn refuse(&mut self, mut refusal: Refusal) -> Response {

@@ -157,7 +157,7 @@ pub(super) async fn send(journey: &mut Journey, entry: &Entry, call: Call) -> Re
     let began = Instant::now();
     let write = (call.kind == Kind::Write).then_some(crate::http::refusal::Unknown::Held);
     let answer = entry.client.call(call).await;
-    journey.story.upstream_time += began.elapsed();
+    journey.story.called(began);
     match answer {
         Ok(answer) => {
             journey.story.upstream_status = Some(answer.status().as_u16());

@@ -314,9 +314,8 @@ impl Write {
         };
         let began = Instant::now();
         let compared = version::compare(&probe, &claimed.preconditions, minted).await;
-        let took = began.elapsed();
         if !claimed.preconditions.is_empty() && self.entry.route.version.source != Source::Mint {
-            self.told.story.upstream_time += took;
+            self.told.story.called(began);
         }
         compared
     }
@@ -424,7 +423,7 @@ impl Write {
             answer = client.call(call) => answer,
             () = self.gate.closing.cancelled() => Err(Failure::ShutDown),
         };
-        self.told.story.upstream_time += began.elapsed();
+        self.told.story.called(began);
         answer
     }
 
@@ -489,7 +488,7 @@ impl Write {
         let (head, body) = answer.into_parts();
         let began = Instant::now();
         let content = publish::content(&head, body, &self.entry.route, total).await;
-        self.told.story.upstream_time += began.elapsed();
+        self.told.story.called(began);
         let tasks = self.gate.tasks.clone();
         match content {
             Content::Whole(body) => {
@@ -528,7 +527,7 @@ impl Write {
         let began = Instant::now();
         let probe = self.probe(claimed.probe_target.as_ref(), probed);
         let next = version::refresh(&probe, &self.request.method, &head.headers).await;
-        self.told.story.upstream_time += began.elapsed();
+        self.told.story.called(began);
         (next, names)
     }
 }

@@ -90,7 +90,7 @@ fn the_reference_names_what_is_not_built() {
     assert!(problems.iter().all(|problem| problem.kind == Kind::NotBuilt), "{problems}");
     let mut keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
     keys.sort_unstable();
-    let expected = "events jobs leases log.otlp queues server.tls store.alive store.connections store.prefix \
+    let expected = "events jobs leases queues server.tls store.alive store.connections store.prefix \
                     store.schema store.turns store.wait_replicas";
     assert_eq!(keys.join(" "), expected);
 }

@@ -249,3 +249,29 @@ fn the_pretty_form_shows_the_line() {
     assert!(page.contains("onceward.toml:4:9") && page.contains("guard = \"stat\""), "{page}");
     assert!(page.contains("did you mean \"state\"?"), "{page}");
 }
+
+// O3: where spans go
+#[test]
+fn a_collector_is_a_place_without_a_path() {
+    let with = |url: &str| with_route(&format!("[log]\notlp = {url:?}"));
+    let otlp = |url: &str| with(url).map(|config| config.log.otlp);
+    assert_eq!(otlp("").unwrap(), None);
+    for (url, authority, over_http) in [
+        ("http://127.0.0.1:4317", "127.0.0.1:4317", false),
+        ("http://collector/", "collector:4317", false),
+        ("http://[::1]:4318", "[::1]:4318", true),
+    ] {
+        let otlp = otlp(url).map_err(|problems| problems.to_string());
+        if cfg!(feature = "otlp") {
+            let otlp = otlp.unwrap().unwrap();
+            assert_eq!((otlp.authority.as_str(), otlp.over_http), (authority, over_http));
+        } else {
+            assert!(otlp.unwrap_err().contains("build with the feature `otlp`"));
+        }
+    }
+    assert_eq!(
+        wrong(with("http://h:4318/v1/traces")),
+        ["onceward.toml:5:8: log.otlp: spans go to the collector's own path by themselves; write \
+             \"http://h:4318\""]
+    );
+}

@@ -236,7 +236,7 @@ fn what_is_not_built_is_told() {
         "upstream.http2 = true",
         "upstream.ca = \"ca.pem\"",
         "[[queues]]\nname = \"n\"\nsource = \"http://h\"\nheaders = { A = \"b\" }",
-        "[log]\notlp = \"http://h\"",
+        "[log]\notlp = \"https://h\"",
     ] {
         let text = match rest.strip_prefix("upstream.") {
             Some(rest) => format!("[[routes]]\npath = \"/\"\nupstream = {{ url = \"http://h\", {rest} }}"),

@@ -2,6 +2,8 @@
 
 pub mod agent;
 pub mod answer;
+#[cfg(feature = "otlp")]
+pub mod collector;
 pub mod gate;
 pub mod http2;
 pub mod ledger;

@@ -74,8 +74,25 @@ impl Upstream {
         .await
     }
 
+    /// At a place of its own, for what has to have a known port.
+    #[cfg(feature = "otlp")]
+    pub async fn answering_at(
+        place: &str,
+        script: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Upstream {
+        let script = move |seen: Seen| -> Answering {
+            let reply = script(&seen);
+            Box::pin(async move { reply })
+        };
+        Upstream::at(place, script).await
+    }
+
     pub async fn scripted(script: impl Fn(Seen) -> Answering + Send + Sync + 'static) -> Upstream {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Upstream::at("127.0.0.1:0", script).await
+    }
+
+    async fn at(place: &str, script: impl Fn(Seen) -> Answering + Send + Sync + 'static) -> Upstream {
+        let listener = TcpListener::bind(place).await.expect("a free port");
         let address = listener.local_addr().expect("a bound address").to_string();
         let queue = Mutex::new(VecDeque::new());
         let stage = Arc::new(Stage { queue, script: Box::new(script), seen: watch::Sender::new(Vec::new()) });
