@@ -364,3 +364,24 @@ async fn a_probe_that_is_not_allowed_is_given_on_with_its_content() {
         }
     }
 }
+
+// V6
+#[tokio::test]
+async fn an_upstreams_own_412_shows_what_is_there_where_that_is_asked_for() {
+    let upstream = Upstream::answering(|seen| match seen.method.as_str() {
+        "PUT" => Reply::new(412).field("ETag", "\"v2\""),
+        _ => Reply::json(200, &json!({"value": 2})),
+    });
+    let upstream = upstream.await;
+    let route = "version = { source = \"upstream\", include_current = true }";
+    let proxy = Proxy::route(&upstream, route).await;
+    let agent = Agent::new(&proxy);
+    let problem = agent.put("/d").key("k").if_match("\"v1\"").body("1").await.refused("stale-version");
+    assert_eq!(
+        (&problem.json["current_etag"], &problem.json["current"]),
+        (&json!("\"v2\""), &json!({"value": 2}))
+    );
+    // A tag in If-None-Match that is the current one does not say that nothing was to be there.
+    let both = agent.put("/d").key("l").if_match("\"v1\"").if_none_match("\"v2\"").body("1").await;
+    assert!(!both.refused("stale-version").detail.contains("already exists"), "{both}");
+}

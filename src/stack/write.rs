@@ -22,7 +22,7 @@ use crate::policy::idempotency::{self, Ask, Claim, Entry as Entered, Rerun};
 use crate::policy::publish::{self, Content};
 use crate::policy::turn::{Turn, Wanted};
 use crate::policy::version::{self, Compared, Current, Probe, Stop};
-use crate::protocol::entity_tag::{EntityTag, Preconditions};
+use crate::protocol::entity_tag::{Condition, EntityTag, Preconditions};
 use crate::protocol::fingerprint::{Fingerprint, Parts, fingerprint};
 use crate::protocol::key::IdempotencyKey;
 use crate::protocol::line::Want;
@@ -397,7 +397,7 @@ impl Write {
         };
         self.told.story.upstream_status = Some(answer.status().as_u16());
         if answer.status() == StatusCode::PRECONDITION_FAILED && compared.forwarded {
-            return Err(self.stale_upstream(pending, &answer, &claimed.preconditions, unknown).await);
+            return Err(self.stale_upstream(pending, &answer, claimed, &probed, unknown).await);
         }
         self.answered(pending, answer, total, claimed, probed, unknown).await
     }
@@ -460,19 +460,26 @@ impl Write {
         &mut self,
         pending: Pending,
         answer: &Response,
-        preconditions: &Preconditions,
+        claimed: &Claimed,
+        probed: &HeaderMap,
         unknown: Unknown,
     ) -> Refusal {
         let again = pending.ran_before;
         let current = answer.headers().get(http::header::ETAG).and_then(|value| value.to_str().ok());
         let current = current.and_then(EntityTag::parse);
+        let shows_body = self.entry.route.version.include_current && !again;
+        // Still in the turn, so that it is what this write met.
+        let body = match shows_body {
+            true => self.probe(claimed.probe_target.as_ref(), probed).body().await,
+            false => None,
+        };
         pending.not_sent().await;
         if again {
             return Reason::OutcomeUnknown(unknown).into();
         }
-        let wanted_none = preconditions.if_none_match.is_some();
+        let wanted_none = claimed.preconditions.if_none_match == Some(Condition::Any);
         let status = self.entry.route.version.stale_status;
-        Reason::StaleVersion { status, current, body: None, wanted_none }.into()
+        Reason::StaleVersion { status, current, body, wanted_none }.into()
     }
 
     /// An answer came: reads it, looks at the version after it, records both, and gives it on.

@@ -149,7 +149,7 @@ impl Probe<'_> {
     }
 
     /// What is there now, for a refusal that shows it (V6); `None` where it is gone or large.
-    pub(super) async fn body(&self) -> Option<Bytes> {
+    pub async fn body(&self) -> Option<Bytes> {
         let answer = self.send(Method::GET).await.ok().filter(|answer| answer.status() == StatusCode::OK)?;
         self.small(answer.into_body()).await
     }
