@@ -8,6 +8,7 @@ mod ending;
 mod journey;
 mod observed;
 mod reads;
+mod recovery;
 mod write;
 
 use std::sync::Arc;
@@ -47,6 +48,8 @@ pub struct Rules {
 pub struct Gate {
     pub rules: ArcSwap<Rules>,
     pub store: Arc<dyn Store>,
+    /// Where `observe` keeps its records (R4): never on a disk, which would slow down what it only watches.
+    pub observed: Arc<dyn Store>,
     pub keys: Arc<Keys>,
     pub turns: Arc<Turns>,
     pub buffers: Buffers,
@@ -60,6 +63,24 @@ pub struct Gate {
 }
 
 impl Gate {
+    /// What requests meet, over a store.
+    pub fn new(config: &Arc<Config>, store: Arc<dyn Store>, observed: Arc<dyn Store>) -> Arc<Self> {
+        let (metrics, tasks, closing) = (Metrics::new(), TaskTracker::new(), CancellationToken::new());
+        let rules = Rules::new(Arc::clone(config), &metrics, None);
+        Arc::new(Self {
+            rules: ArcSwap::from_pointee(rules),
+            keys: Keys::new(Arc::clone(&store), tasks.clone()),
+            store,
+            observed,
+            turns: Turns::new(closing.clone()),
+            buffers: Buffers::new(config.limits.buffered),
+            metrics,
+            tasks,
+            draining: false.into(),
+            closing,
+        })
+    }
+
     /// The answer to one request. `refused`: what its head was refused for before it came here.
     pub async fn answer(
         self: Arc<Self>,

@@ -1,6 +1,7 @@
 //! What became of operations, and how an operator ends an unknown one (O4).
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use axum::Json;
 use axum::body::Bytes;
@@ -13,10 +14,10 @@ use serde_json::{Map, Value, json};
 use super::problem;
 use crate::agent_api::shown;
 use crate::http::fields;
-use crate::http::timestamp::{millis, now};
+use crate::http::timestamp::{millis, now, rfc3339};
 use crate::protocol::record::{Phase, Record, RecordId, ResourceId, State as RecordState};
 use crate::stack::Gate;
-use crate::store::{Answer, Change, Encoded, Move, Set};
+use crate::store::{Answer, Before, Change, Encoded, Move, Resolution, Set};
 
 /// Most rows of one listing.
 const MOST: usize = 1000;
@@ -41,22 +42,37 @@ pub(super) async fn list(State(gate): State<Arc<Gate>>, Query(which): Query<Whic
     match gate.store.scan(phase, MOST, now()).await {
         Ok(mut found) => {
             found.sort_by_key(|(_, record)| std::cmp::Reverse(record.started_at));
-            let rows: Vec<Value> = found.iter().map(|(id, record)| row(*id, record)).collect();
+            let rows: Vec<_> = found.iter().map(|(id, record)| row(*id, record)).collect();
             Json(json!({"operations": rows})).into_response()
         }
         Err(_) => unavailable(),
     }
 }
 
-/// `GET /operations/{id}`.
+/// `GET /operations/{id}`, with what operators decided of it; that is known even when its key is free again.
 pub(super) async fn show(State(gate): State<Arc<Gate>>, Path(id): Path<String>) -> Response {
-    match find(&gate, &id).await {
-        Ok((id, record)) => Json(row(id, &record)).into_response(),
-        Err(response) => response,
-    }
+    let Some(id) = RecordId::parse(&id) else { return nothing() };
+    let (Ok(record), Ok(resolutions)) =
+        (gate.store.read(id, now()).await, gate.store.resolutions(id, now()).await)
+    else {
+        return unavailable();
+    };
+    let mut members = match record {
+        Some(record) => row(id, &record),
+        None if resolutions.is_empty() => return nothing(),
+        None => Map::from_iter([("id".into(), id.to_text().into()), ("state".into(), "released".into())]),
+    };
+    members.insert("resolutions".into(), resolutions.iter().map(resolved).collect());
+    Json(Value::Object(members)).into_response()
 }
 
-fn row(id: RecordId, record: &Record) -> Value {
+fn resolved(resolution: &Resolution) -> Value {
+    let decided = if resolution.executed { "executed" } else { "not-executed" };
+    let at = SystemTime::UNIX_EPOCH + Duration::from_millis(resolution.at);
+    json!({"as": decided, "who": resolution.who, "why": resolution.why, "at": rfc3339(at)})
+}
+
+fn row(id: RecordId, record: &Record) -> Map<String, Value> {
     let mut members = Map::new();
     members.insert("id".into(), id.to_text().into());
     members.extend(shown(record));
@@ -71,14 +87,17 @@ fn row(id: RecordId, record: &Record) -> Value {
             members.insert("fence".into(), mark.fence.into());
         }
     }
-    Value::Object(members)
+    members
 }
 
 async fn find(gate: &Gate, id: &str) -> Result<(RecordId, Record), Response> {
-    let nothing = || problem(StatusCode::NOT_FOUND, "There is no operation with this id, or it has expired.");
     let id = RecordId::parse(id).ok_or_else(nothing)?;
     let record = gate.store.read(id, now()).await.map_err(|_| unavailable())?;
     record.map(|record| (id, record)).ok_or_else(nothing)
+}
+
+fn nothing() -> Response {
+    problem(StatusCode::NOT_FOUND, "There is no operation with this id, or it has expired.")
 }
 
 fn unavailable() -> Response {
@@ -87,7 +106,7 @@ fn unavailable() -> Response {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Resolution {
+struct Resolve {
     r#as: As,
     response: Option<Resolved>,
     who: String,
@@ -113,7 +132,7 @@ struct Resolved {
 
 /// `POST /operations/{id}/resolve`.
 pub(super) async fn resolve(State(gate): State<Arc<Gate>>, Path(id): Path<String>, body: Bytes) -> Response {
-    let resolution: Resolution = match serde_json::from_slice(&body) {
+    let resolution: Resolve = match serde_json::from_slice(&body) {
         Ok(resolution) => resolution,
         Err(error) => {
             return problem(StatusCode::BAD_REQUEST, &format!("The body is not a resolution: {error}."));
@@ -140,7 +159,7 @@ pub(super) async fn resolve(State(gate): State<Arc<Gate>>, Path(id): Path<String
     }
     match apply(&gate, id, &record, &resolution).await {
         Ok(true) => {
-            let Resolution { who, why, .. } = &resolution;
+            let Resolve { who, why, .. } = &resolution;
             let route = record.route.as_ref();
             tracing::warn!(target: "onceward::operator", operation = id.to_text(), route, who, why,
                 resolved_as = ?resolution.r#as, "an unknown operation was resolved");
@@ -152,30 +171,23 @@ pub(super) async fn resolve(State(gate): State<Arc<Gate>>, Path(id): Path<String
     }
 }
 
-async fn apply(
-    gate: &Gate,
-    id: RecordId,
-    record: &Record,
-    resolution: &Resolution,
-) -> Result<bool, Response> {
-    let (set, answer) = match resolution.r#as {
-        As::NotExecuted => (Set::Remove, None),
-        As::Executed => {
-            let answer = answer(resolution.response.as_ref())?;
-            let rules = gate.rules.load_full();
-            let route = rules.config.routes.iter().find(|route| route.name == record.route);
-            let ttl = route.map_or(86_400_000, |route| millis(route.idempotency.ttl));
-            let at = now();
-            let status = answer.0.as_u16();
-            let expires_at = at.saturating_add(ttl);
-            (
-                Set::State(RecordState::Done { status, kept: true, completed_at: at, expires_at }),
-                Some(answer.1),
-            )
-        }
+async fn apply(gate: &Gate, id: RecordId, record: &Record, resolution: &Resolve) -> Result<bool, Response> {
+    let rules = gate.rules.load_full();
+    let route = rules.config.routes.iter().find(|route| route.name == record.route);
+    let at = now();
+    let expires_at = at.saturating_add(route.map_or(86_400_000, |route| millis(route.idempotency.ttl)));
+    let executed = resolution.r#as == As::Executed;
+    let (set, answer) = if executed {
+        let (status, answer) = answer(resolution.response.as_ref())?;
+        let done = RecordState::Done { status: status.as_u16(), kept: true, completed_at: at, expires_at };
+        (Set::State(done), Some(answer))
+    } else {
+        (Set::Remove, None)
     };
-    let change = Change { id, owner: record.owner, phase: Phase::Unknown, set, answer, version: None };
-    gate.store.commit(change, now()).await.map_err(|_| unavailable())
+    let (who, why) = (resolution.who.clone(), resolution.why.clone());
+    let resolution = Some(Resolution { id, executed, who, why, at, expires_at });
+    let change = Change { answer, resolution, ..Change::new(id, record.owner, Before::Unknown, set) };
+    gate.store.commit(change, at).await.map_err(|_| unavailable())
 }
 
 /// The answer that is replayed from now on; 204 without one.

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -11,11 +10,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::http::Reason;
 use crate::http::request::Gone;
-use crate::http::{Reason, timestamp};
 use crate::protocol::line::{Line, Place, Want};
-use crate::protocol::record::{Millis, ResourceId};
-use crate::store::memory::ById;
+use crate::protocol::record::ResourceId;
+use crate::store::ById;
 
 const SHARDS: usize = 64;
 
@@ -30,8 +29,6 @@ struct Resource {
 /// All turns of this instance.
 pub struct Turns {
     shards: Vec<Mutex<Lines>>,
-    /// Grows with every turn; one counter for all resources grows for each of them (L3).
-    fences: AtomicU64,
     /// Stopped when a shutdown's grace is over (O5).
     closing: CancellationToken,
     /// Rests that run; a shutdown does not wait for them.
@@ -43,7 +40,6 @@ pub struct Turn {
     turns: Arc<Turns>,
     resource: ResourceId,
     want: Want,
-    pub fence: u64,
     /// A write went out and its end was not recorded: the turn ends with a rest of this length.
     unsettled: Option<Duration>,
     ended: bool,
@@ -68,10 +64,10 @@ pub struct Busy {
 }
 
 impl Turns {
-    /// No turns yet. `fence`: the first number, microseconds since the Unix epoch on a volatile store (L4).
-    pub fn new(fence: u64, closing: CancellationToken) -> Arc<Self> {
+    /// No turns yet.
+    pub fn new(closing: CancellationToken) -> Arc<Self> {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Arc::new(Self { shards, fences: AtomicU64::new(fence), closing, resting: TaskTracker::new() })
+        Arc::new(Self { shards, closing, resting: TaskTracker::new() })
     }
 
     fn with<T>(&self, id: ResourceId, act: impl FnOnce(&mut Lines) -> T) -> Option<T> {
@@ -121,11 +117,7 @@ impl Turns {
     }
 
     fn turn(self: &Arc<Self>, resource: ResourceId, want: Want) -> Turn {
-        let fence = match want {
-            Want::Write => self.fences.fetch_add(1, Ordering::AcqRel),
-            Want::Read => 0,
-        };
-        Turn { turns: Arc::clone(self), resource, want, fence, unsettled: None, ended: false }
+        Turn { turns: Arc::clone(self), resource, want, unsettled: None, ended: false }
     }
 
     /// Lets all through that nothing keeps back any more, and forgets a line that is over.
@@ -145,7 +137,7 @@ impl Turns {
 
     fn forget_idle(&self, resource: ResourceId) {
         self.with(resource, |lines| {
-            let idle = lines.get(&resource).is_some_and(|r| r.line.is_idle(Instant::now(), timestamp::now()));
+            let idle = lines.get(&resource).is_some_and(|r| r.line.is_idle(Instant::now()));
             if idle {
                 lines.remove(&resource);
             }
@@ -169,6 +161,17 @@ impl Turns {
         });
     }
 
+    /// A process died with a write to this resource out (Q5): nobody has a turn before the rest is over.
+    pub fn rest_from_start(self: &Arc<Self>, id: ResourceId, name: &str, settle: Duration) {
+        if settle.is_zero() {
+            return;
+        }
+        self.with(id, |lines| {
+            lines.entry(id).or_insert_with(|| Resource { line: Line::default(), name: name.into() });
+        });
+        self.rest(id, settle);
+    }
+
     /// An operator ended the rest (Q5).
     pub fn end_rest(self: &Arc<Self>, resource: ResourceId) {
         self.with(resource, |lines| lines.get_mut(&resource).map(|resource| resource.line.end_rest()));
@@ -179,12 +182,6 @@ impl Turns {
     pub fn rests(&self, resource: ResourceId) -> bool {
         let rests = |lines: &mut Lines| lines.get(&resource).is_some_and(|r| r.line.rests(Instant::now()));
         self.with(resource, rests).unwrap_or(false)
-    }
-
-    /// Whether the write with this fence is still the last one to its resource (K12).
-    pub fn is_last(&self, resource: ResourceId, fence: u64) -> bool {
-        self.with(resource, |lines| lines.get(&resource).is_some_and(|r| r.line.is_last(fence)))
-            .unwrap_or(false)
     }
 
     /// Resources with something going on, at most `most`.
@@ -209,14 +206,6 @@ impl Turns {
     /// How many writes wait now.
     pub fn waiting(&self) -> usize {
         self.shards.iter().map(|s| s.lock().values().map(|r| r.line.waiting()).sum::<usize>()).sum()
-    }
-
-    /// Forgets lines that only an expired unknown operation kept.
-    pub fn sweep(&self) {
-        let (now, millis) = (Instant::now(), timestamp::now());
-        for shard in &self.shards {
-            shard.lock().retain(|_, resource| !resource.line.is_idle(now, millis));
-        }
     }
 }
 
@@ -250,32 +239,11 @@ impl Turn {
     /// A write goes out: from now on the turn ends with a rest, unless its end becomes known.
     pub fn forwarded(&mut self, settle: Duration) {
         self.unsettled = Some(settle);
-        let (resource, fence) = (self.resource, self.fence);
-        self.turns.with(resource, |lines| {
-            if let Some(resource) = lines.get_mut(&resource) {
-                resource.line.forwarded(fence);
-            }
-        });
     }
 
     /// The write's end is known and stored: the next may go (Q3).
     pub fn settled(mut self) {
         self.unsettled = None;
-    }
-
-    /// The outcome is unknown: remembers whether it stays the last write, until its record expires (K12).
-    pub fn watch(&self, until: Millis) {
-        let (resource, fence) = (self.resource, self.fence);
-        self.turns.with(resource, |lines| {
-            if let Some(resource) = lines.get_mut(&resource) {
-                resource.line.watch(fence, until);
-            }
-        });
-    }
-
-    /// Whether the write with this fence was the last before this turn (K12).
-    pub fn follows(&self, fence: u64) -> bool {
-        self.turns.is_last(self.resource, fence)
     }
 }
 

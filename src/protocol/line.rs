@@ -18,8 +18,6 @@ pub struct Line<W, T> {
     waiting: VecDeque<Waiting<W>>,
     /// Counts up, to find who leaves.
     next: u64,
-    /// The fence of the last write that was let through while somebody still asks for it (K12).
-    watched: Option<Watched>,
 }
 
 /// What somebody wants.
@@ -38,13 +36,6 @@ struct Waiting<W> {
     waiter: W,
 }
 
-/// Kept while a resource has writes with an unknown outcome.
-#[derive(Debug, Clone, Copy)]
-struct Watched {
-    last_fence: u64,
-    until: u64,
-}
-
 /// What somebody who comes is told.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Place {
@@ -58,7 +49,7 @@ pub enum Place {
 
 impl<W, T: Copy + PartialOrd> Default for Line<W, T> {
     fn default() -> Self {
-        Self { busy: false, reading: 0, rest_until: None, waiting: VecDeque::new(), next: 0, watched: None }
+        Self { busy: false, reading: 0, rest_until: None, waiting: VecDeque::new(), next: 0 }
     }
 }
 
@@ -154,33 +145,9 @@ impl<W, T: Copy + PartialOrd> Line<W, T> {
         self.waiting.len()
     }
 
-    /// A write with this fence goes out.
-    pub fn forwarded(&mut self, fence: u64) {
-        if let Some(watched) = &mut self.watched {
-            watched.last_fence = fence;
-        }
-    }
-
-    /// Remembers from now on which write was the last, up to `until` (K12).
-    pub fn watch(&mut self, fence: u64, until: u64) {
-        match &mut self.watched {
-            Some(watched) => watched.until = watched.until.max(until),
-            None => self.watched = Some(Watched { last_fence: fence, until }),
-        }
-    }
-
-    /// Whether the write with this fence is still the last one. `false` where that is not known.
-    pub fn is_last(&self, fence: u64) -> bool {
-        self.watched.is_some_and(|watched| watched.last_fence == fence)
-    }
-
     /// Whether nothing need be remembered of it.
-    pub fn is_idle(&self, now: T, now_millis: u64) -> bool {
-        !self.busy
-            && self.reading == 0
-            && self.waiting.is_empty()
-            && !self.rests(now)
-            && self.watched.is_none_or(|watched| watched.until <= now_millis)
+    pub fn is_idle(&self, now: T) -> bool {
+        !self.busy && self.reading == 0 && self.waiting.is_empty() && !self.rests(now)
     }
 }
 
@@ -211,7 +178,7 @@ mod tests {
         assert_eq!(end(&mut line, 0), Some(3));
         assert_eq!(end(&mut line, 0), Some(4));
         assert_eq!(end(&mut line, 0), None);
-        assert!(line.is_idle(0, 0));
+        assert!(line.is_idle(0));
     }
 
     // Q2
@@ -278,17 +245,5 @@ mod tests {
         assert_eq!(join(&mut line, 1, 2), Place::Wait(0));
         line.end_rest();
         assert_eq!(line.advance(1), Some((Want::Write, 2)));
-    }
-
-    // K12
-    #[test]
-    fn the_last_write_is_known_from_the_unknown_one_on() {
-        let mut line = Test::default();
-        assert!(!line.is_last(1));
-        line.watch(1, 100);
-        assert!(line.is_last(1));
-        assert!(!line.is_idle(0, 99) && line.is_idle(0, 100));
-        line.forwarded(2);
-        assert!(!line.is_last(1) && line.is_last(2));
     }
 }

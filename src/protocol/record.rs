@@ -119,6 +119,8 @@ pub struct Mark {
     pub fence: u64,
     /// Its key was spelled as a structured-field string (K16).
     pub quoted_key: bool,
+    /// Another write has gone to its resource since: nothing that the resource shows now tells of this one (K12).
+    pub followed: bool,
 }
 
 /// A [`State`] without what it holds, for comparing.
@@ -147,6 +149,77 @@ impl State {
             Self::Done { expires_at, .. } | Self::Unknown { expires_at, .. } => Some(*expires_at),
         }
     }
+}
+
+impl State {
+    /// What a state takes over from the one before it: that another write has gone to the resource is not forgotten
+    /// when a second run comes to nothing (K12).
+    pub fn after(mut self, before: &Self) -> Self {
+        if let (Self::Unknown { mark: Some(mark), .. }, Self::Forwarded { mark: Some(standing), .. }) =
+            (&mut self, before)
+        {
+            mark.followed |= standing.followed;
+        }
+        self
+    }
+}
+
+/// Where a record must stand before a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    Claimed,
+    Forwarded,
+    /// Claimed or forwarded: after a step whose reply was lost nobody knows which.
+    Running,
+    Unknown,
+}
+
+impl Before {
+    fn fits(self, phase: Phase) -> bool {
+        match self {
+            Self::Claimed => phase == Phase::Claimed,
+            Self::Forwarded => phase == Phase::Forwarded,
+            Self::Running => matches!(phase, Phase::Claimed | Phase::Forwarded),
+            Self::Unknown => phase == Phase::Unknown,
+        }
+    }
+}
+
+/// What a step makes of a record.
+#[derive(Debug, Clone)]
+pub enum Set {
+    State(State),
+    /// Another execution takes its place.
+    Replace(Record),
+    Remove,
+}
+
+/// What a compare-and-swap comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The record may be set.
+    Apply,
+    /// It was set before: only the reply was lost.
+    Already,
+    /// Another execution has the record, or it stands elsewhere.
+    Lost,
+}
+
+/// Whether a step may be taken: only by the record's owner, and only from where the owner believes it to be
+/// (invariant 2). The same step twice is one, so that whoever lost a reply may ask again.
+pub fn step(standing: Option<&Record>, owner: Owner, before: Before, set: &Set) -> Step {
+    let Some(record) = standing else {
+        return if matches!(set, Set::Remove) { Step::Already } else { Step::Lost };
+    };
+    if record.owner == owner && before.fits(record.state.phase()) {
+        return Step::Apply;
+    }
+    let already = match set {
+        Set::State(state) => record.owner == owner && record.state.phase() == state.phase(),
+        Set::Replace(next) => record.owner == next.owner,
+        Set::Remove => false,
+    };
+    if already { Step::Already } else { Step::Lost }
 }
 
 /// What a request with a key is told by the record that stands there.
@@ -228,5 +301,76 @@ pub fn may_have_changed(status: u16, meaning: Meaning) -> bool {
         Meaning::Unknown => true,
         Meaning::Release => false,
         Meaning::Keep => !(400..500).contains(&status),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(owner: u64, state: State) -> Record {
+        Record {
+            owner: Owner(owner),
+            fingerprint: Fingerprint::from_bytes([1; 16]),
+            started_at: 0,
+            route: "r".into(),
+            resource: "/d".into(),
+            state,
+        }
+    }
+
+    fn forwarded() -> State {
+        State::Forwarded { mark: None, status: None }
+    }
+
+    fn unknown() -> State {
+        State::Unknown { mark: None, since: 0, expires_at: 9 }
+    }
+
+    // Invariant 2: only the owner, only from where it stands, and the same step again is no second one.
+    #[test]
+    fn a_step_is_a_compare_and_swap_by_its_owner() {
+        let own = Owner(1);
+        let go = Set::State(forwarded());
+        let table = [
+            (Some(record(1, State::Claimed)), Before::Claimed, &go, Step::Apply),
+            (Some(record(2, State::Claimed)), Before::Claimed, &go, Step::Lost),
+            (Some(record(1, forwarded())), Before::Claimed, &go, Step::Already),
+            (Some(record(1, unknown())), Before::Claimed, &go, Step::Lost),
+            (None, Before::Claimed, &go, Step::Lost),
+            (Some(record(1, forwarded())), Before::Claimed, &Set::Remove, Step::Lost),
+            (Some(record(1, forwarded())), Before::Running, &Set::Remove, Step::Apply),
+            (Some(record(1, State::Claimed)), Before::Running, &Set::Remove, Step::Apply),
+            (Some(record(1, unknown())), Before::Running, &Set::Remove, Step::Lost),
+            (None, Before::Forwarded, &Set::Remove, Step::Already),
+            (Some(record(1, unknown())), Before::Unknown, &Set::Replace(record(2, forwarded())), Step::Apply),
+            (
+                Some(record(2, forwarded())),
+                Before::Unknown,
+                &Set::Replace(record(2, forwarded())),
+                Step::Already,
+            ),
+            (
+                Some(record(3, forwarded())),
+                Before::Unknown,
+                &Set::Replace(record(2, forwarded())),
+                Step::Lost,
+            ),
+        ];
+        for (n, (standing, before, set, wanted)) in table.iter().enumerate() {
+            assert_eq!(step(standing.as_ref(), own, *before, set), *wanted, "row {n}");
+        }
+    }
+
+    // K12
+    #[test]
+    fn a_second_run_that_comes_to_nothing_does_not_forget_who_followed() {
+        let mark = |followed| {
+            let plain = Mark { compared: None, forwarded: None, fence: 1, quoted_key: false, followed };
+            Some(Box::new(plain))
+        };
+        let again = State::Forwarded { mark: mark(true), status: None };
+        let back = State::Unknown { mark: mark(false), since: 0, expires_at: 9 }.after(&again);
+        assert_eq!(back, State::Unknown { mark: mark(true), since: 0, expires_at: 9 });
     }
 }

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -19,14 +18,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin;
-use crate::config::Config;
 use crate::config::checked::StoreUrl;
+use crate::config::{self, Config};
 use crate::http::timestamp::now;
-use crate::observe::Metrics;
-use crate::policy::admission::Buffers;
-use crate::policy::idempotency::Keys;
-use crate::policy::turn::Turns;
-use crate::stack::{Gate, Rules};
+use crate::stack::Gate;
 use crate::store::Store;
 use crate::store::memory::Memory;
 
@@ -64,7 +59,13 @@ impl Running {
     /// [`NotStarted`] names the address or the store that could not be had.
     pub async fn start(config: Config) -> Result<Self, NotStarted> {
         let config = Arc::new(config);
-        let gate = gate(&config)?;
+        let (store, observed) = stores(&config.store)?;
+        let gate = Gate::new(&config, store, observed);
+        match gate.recover().await {
+            Ok(0) => {}
+            Ok(interrupted) => tracing::warn!(interrupted, "operations were cut off and are unknown now"),
+            Err(_) => return Err(NotStarted("store.url: the store cannot be read".to_owned())),
+        }
         let (accepting, connections) = (CancellationToken::new(), TaskTracker::new());
         let mut listeners = Vec::new();
         for address in &config.server.listen {
@@ -136,26 +137,19 @@ impl Running {
     }
 }
 
-fn gate(config: &Arc<Config>) -> Result<Arc<Gate>, NotStarted> {
+type Stores = (Arc<dyn Store>, Arc<dyn Store>);
+
+/// The store of the configuration, and the one for what is only observed (R4).
+fn stores(config: &config::checked::Store) -> Result<Stores, NotStarted> {
     let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let epoch = u64::try_from(epoch.as_micros()).unwrap_or(u64::MAX);
-    let store: Arc<dyn Store> = match &config.store.url {
-        StoreUrl::Memory => Arc::new(Memory::new(config.store.max_memory, epoch)),
-        StoreUrl::Disk(_) => return Err(NotStarted("store.url: disk: is not built yet".to_owned())),
-    };
-    let (metrics, tasks, closing) = (Metrics::new(), TaskTracker::new(), CancellationToken::new());
-    let rules = Rules::new(Arc::clone(config), &metrics, None);
-    Ok(Arc::new(Gate {
-        rules: ArcSwap::from_pointee(rules),
-        keys: Keys::new(Arc::clone(&store), tasks.clone()),
-        store,
-        turns: Turns::new(epoch, closing.clone()),
-        buffers: Buffers::new(config.limits.buffered),
-        metrics,
-        tasks,
-        draining: false.into(),
-        closing,
-    }))
+    match &config.url {
+        StoreUrl::Memory => {
+            let store: Arc<dyn Store> = Arc::new(Memory::new(config.max_memory, epoch));
+            Ok((Arc::clone(&store), store))
+        }
+        StoreUrl::Disk(_) => Err(NotStarted("store.url: disk: is not built yet".to_owned())),
+    }
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, NotStarted> {
@@ -172,13 +166,11 @@ fn local(listener: &TcpListener) -> Result<SocketAddr, NotStarted> {
 async fn sweep(gate: Arc<Gate>) {
     let mut tick = tokio::time::interval(Duration::from_millis(100));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut ticks = 0_u32;
     loop {
         tick.tick().await;
         gate.store.sweep(now());
-        ticks = ticks.wrapping_add(1);
-        if ticks.is_multiple_of(256) {
-            gate.turns.sweep();
+        if !Arc::ptr_eq(&gate.store, &gate.observed) {
+            gate.observed.sweep(now());
         }
     }
 }

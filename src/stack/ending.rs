@@ -15,12 +15,12 @@ use tokio_util::task::TaskTracker;
 use crate::config::checked::{Route, Source};
 use crate::http::timestamp::{millis, now};
 use crate::http::{Body, Reason, Response, fields};
-use crate::policy::idempotency::{Claim, Ended, server_errors, set_expires};
+use crate::policy::idempotency::{Claim, Ended, NotRecorded, server_errors, set_expires};
 use crate::policy::publish;
 use crate::policy::turn::Turn;
 use crate::protocol::entity_tag::EntityTag;
 use crate::protocol::record::{Meaning, Millis, ResourceId, may_have_changed, meaning};
-use crate::store::{Answer, Encoded, Move, Store, StoreError};
+use crate::store::{Answer, Encoded, Move, Store};
 
 /// A write that went out.
 pub(super) struct Pending {
@@ -100,12 +100,12 @@ impl Pending {
                 }
                 Ok(response)
             }
-            Err((again, _)) if meaning == Meaning::Keep => {
+            Err(again) if meaning == Meaning::Keep => {
                 let answer = encoded(&head, &body);
                 tasks.spawn(self.store_later(again, moves, Some(answer)));
                 Err(Reason::ResultNotStored { upstream_status: status.as_u16() })
             }
-            Err((again, _)) => {
+            Err(again) => {
                 tasks.spawn(self.store_later(again, moves, None));
                 Ok(Response::from_parts(head, Body::Full(body)))
             }
@@ -115,7 +115,7 @@ impl Pending {
     /// No whole answer came (K11).
     pub(super) async fn unknown(mut self, tasks: &TaskTracker) {
         let moves = self.next_version(StatusCode::BAD_GATEWAY, Meaning::Unknown).await;
-        if let Err((again, _)) = self.end(Ended::Unknown, moves).await {
+        if let Err(again) = self.end(Ended::Unknown, moves).await {
             tasks.spawn(self.store_later(again, moves, None));
         }
     }
@@ -129,35 +129,30 @@ impl Pending {
         }
     }
 
-    /// Records the end, then ends the turn. When the record expires, where there is one.
-    async fn end(
-        &mut self,
-        ended: Ended,
-        moves: Option<Move>,
-    ) -> Result<Option<Millis>, (Again, StoreError)> {
+    /// Records the end, then ends the turn. When the record expires, where there is one and it is still ours.
+    async fn end(&mut self, ended: Ended, moves: Option<Move>) -> Result<Option<Millis>, Again> {
         let again = Again::of(&ended);
         let is_unknown = matches!(ended, Ended::Unknown);
         let expires_at = match &mut self.claim {
-            Some(claim) => {
-                // A version moves with the record; where the key is only freed, nothing moves.
-                let expires_at = claim.end(ended, moves).await.map_err(|error| (again, error))?;
-                Some(expires_at)
-            }
+            // A version moves with the record; where the key is only freed, nothing moves.
+            Some(claim) => match claim.end(ended, moves).await {
+                Ok(expires_at) => Some(expires_at),
+                Err(NotRecorded::Store(_)) => return Err(again),
+                Err(NotRecorded::Lost) => {
+                    tracing::warn!(operation = claim.id.to_text(), "an end came after another was recorded");
+                    None
+                }
+            },
             None => {
                 if let Some(to) = moves {
-                    self.store.move_version(to, now()).await.map_err(|error| (again, error))?;
+                    self.store.move_version(to, now()).await.map_err(|_| again)?;
                 }
                 None
             }
         };
         match self.turn.take() {
-            Some(turn) if is_unknown => {
-                if let Some(expires_at) = expires_at {
-                    turn.watch(expires_at);
-                }
-                // Dropped unsettled: its resource rests.
-                drop(turn);
-            }
+            // Dropped unsettled: its resource rests.
+            Some(turn) if is_unknown => drop(turn),
             Some(turn) => turn.settled(),
             None => {}
         }
@@ -211,7 +206,7 @@ impl Pending {
             Meaning::Release => Ended::Released,
             Meaning::Unknown => Ended::Unknown,
         };
-        if let Err((again, _)) = self.end(ended, moves).await {
+        if let Err(again) = self.end(ended, moves).await {
             tasks.spawn(self.store_later(again, moves, None));
         }
     }

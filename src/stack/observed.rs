@@ -14,11 +14,9 @@ use crate::policy::idempotency;
 use crate::policy::{admission, identity, version};
 use crate::protocol::fingerprint::{Parts, fingerprint};
 use crate::protocol::key::IdempotencyKey;
-use crate::protocol::record::{
-    Meaning, Millis, Owner, Phase, Record, RecordId, Space, State, Verdict, meaning,
-};
+use crate::protocol::record::{Meaning, Millis, Owner, Record, RecordId, Space, State, Verdict, meaning};
 use crate::route::{self, Entry};
-use crate::store::{Change, Claimed, Set};
+use crate::store::{Before, Change, Claimed, Set};
 use crate::upstream::{Call, Kind};
 
 use super::reads::send;
@@ -61,8 +59,8 @@ impl Made {
             Meaning::Unknown => Set::State(State::Unknown { mark: None, since: at, expires_at }),
         };
         let Self { id, owner, .. } = *self;
-        let change = Change { id, owner, phase: Phase::Claimed, set, answer: None, version: None };
-        if self.gate.store.commit(change, at).await.is_err() {
+        let change = Change::new(id, owner, Before::Claimed, set);
+        if self.gate.observed.commit(change, at).await.is_err() {
             self.gate.metrics.store_errors.inc();
         }
     }
@@ -182,7 +180,7 @@ impl Gate {
             state: State::Claimed,
         };
         let print = record.fingerprint;
-        match self.store.claim(id, record, now()).await {
+        match self.observed.claim(id, record, now()).await {
             Ok(Claimed::New) => {
                 let ttl = millis(entry.route.idempotency.ttl);
                 (None, Some(Made { gate: Arc::clone(self), id, owner, ttl, ended: false }))

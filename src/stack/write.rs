@@ -250,7 +250,7 @@ impl Write {
     async fn turn(&mut self, claimed: &mut Claimed) -> Result<Response, Refusal> {
         let turn = self.take_turn(claimed).await?;
         let mut headers = forward::headers(&mut self.request);
-        let compared = match self.compare(claimed, turn.as_ref(), &headers).await {
+        let compared = match self.compare(claimed, &headers).await {
             Ok(compared) => compared,
             Err(Stop::Refused(reason)) => return Err(reason.into()),
             // The claim is released with this answer: nothing was forwarded (V1).
@@ -292,15 +292,10 @@ impl Write {
         }
     }
 
-    async fn compare(
-        &mut self,
-        claimed: &Claimed,
-        turn: Option<&Turn>,
-        headers: &HeaderMap,
-    ) -> Result<Compared, Stop> {
+    async fn compare(&mut self, claimed: &Claimed, headers: &HeaderMap) -> Result<Compared, Stop> {
         let probe = self.probe(claimed.probe_target.as_ref(), headers);
         if let Some(Rerun::IfUnchanged(mark)) = &claimed.rerun {
-            return self.compare_again(mark, turn, &probe, &claimed.preconditions).await;
+            return self.compare_again(mark, claimed, &probe).await;
         }
         if claimed.rerun == Some(Rerun::UpstreamHonorsKey) {
             return Ok(Compared::default());
@@ -324,9 +319,8 @@ impl Write {
     async fn compare_again(
         &self,
         mark: &Mark,
-        turn: Option<&Turn>,
+        claimed: &Claimed,
         probe: &Probe<'_>,
-        preconditions: &Preconditions,
     ) -> Result<Compared, Stop> {
         let was = mark.compared.clone().flatten();
         let current = match probe.current().await? {
@@ -334,8 +328,11 @@ impl Write {
             Current::Nothing => None,
             Current::GivenOn(_) => return Err(Reason::OutcomeUnknown(Unknown::Compared).into()),
         };
-        let is_last = turn.is_some_and(|turn| turn.follows(mark.fence));
-        if current != was || !is_last || !preconditions.holds(current.as_ref()) {
+        let is_last = match &claimed.claim {
+            Some(claim) => !self.gate.keys.is_followed(claim.id).await?,
+            None => false,
+        };
+        if current != was || !is_last || !claimed.preconditions.holds(current.as_ref()) {
             return Err(Reason::OutcomeUnknown(Unknown::Moved { compared: was, current }).into());
         }
         Ok(Compared { with: Some(current), forwarded: mark.forwarded.is_some() })
@@ -351,12 +348,18 @@ impl Write {
     ) -> Result<Response, Refusal> {
         let route = Arc::clone(&self.entry.route);
         let probed = headers.clone();
-        self.own_fields(claimed, turn.as_ref(), &mut headers);
+        // In the turn, so that it grows in the order in which writes go out (L3).
+        let fence = match &turn {
+            Some(_) => self.gate.store.next_fence().await.map_err(|_| Reason::StoreUnavailable)?,
+            None => 0,
+        };
+        self.own_fields(claimed, fence, &mut headers);
         let mark = Mark {
             compared: compared.with.clone(),
             forwarded: compared.forwarded.then(|| claimed.preconditions.clone()),
-            fence: turn.as_ref().map_or(0, |turn| turn.fence),
+            fence,
             quoted_key: claimed.key.as_ref().is_some_and(IdempotencyKey::quoted),
+            followed: false,
         };
         let unknown = idempotency::unknown(route.idempotency.on_unknown, Some(&mark));
         if let Some(claim) = &mut claimed.claim {
@@ -402,7 +405,7 @@ impl Write {
         self.answered(pending, answer, total, claimed, probed, unknown).await
     }
 
-    fn own_fields(&self, claimed: &Claimed, turn: Option<&Turn>, headers: &mut HeaderMap) {
+    fn own_fields(&self, claimed: &Claimed, fence: u64, headers: &mut HeaderMap) {
         if let Some(key) = &claimed.key {
             version::identity_encoding(headers);
             // Spelled as the agent spelled it: many APIs know only bare keys (K16).
@@ -410,8 +413,8 @@ impl Write {
                 headers.insert(fields::IDEMPOTENCY_KEY, value);
             }
         }
-        if let Some(turn) = turn {
-            headers.insert(fields::ONCEWARD_FENCE, http::HeaderValue::from(turn.fence));
+        if fence != 0 {
+            headers.insert(fields::ONCEWARD_FENCE, http::HeaderValue::from(fence));
         }
     }
 

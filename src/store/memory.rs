@@ -1,7 +1,6 @@
 //! `memory:`, the default store: forgets on restart (S2).
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -10,32 +9,15 @@ use parking_lot::Mutex;
 
 use super::answers::{Answer, Answers, Encoded, Location};
 use super::minted::{Minted, Number};
-use super::{Change, Claimed, Move, Reply, Set, Store, StoreError};
-use crate::protocol::record::{Millis, Phase, Record, RecordId, ResourceId};
+use super::unsettled::{Unsettled, follow};
+use super::{ById, Change, Claimed, Move, Reply, Resolution, Set, Store, StoreError};
+use crate::protocol::record::{Millis, Phase, Record, RecordId, ResourceId, Step, step};
 
 const SHARDS: usize = 256;
+/// Operators decide by hand; the latest of their words are kept.
+const MOST_RESOLUTIONS: usize = 10_000;
 /// What a record costs beside its text: itself, its box, and its share of a table that is two thirds full.
 const RECORD_COST: usize = std::mem::size_of::<Stored>() + 16 + 40;
-
-/// Takes the first eight bytes of an id for its hash: ids are digests already.
-#[derive(Default)]
-pub struct FirstBytes(u64);
-
-impl Hasher for FirstBytes {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        let mut first = [0; 8];
-        first.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-        self.0 ^= u64::from_ne_bytes(first);
-    }
-
-    fn write_usize(&mut self, _: usize) {}
-}
-
-pub(crate) type ById = BuildHasherDefault<FirstBytes>;
 
 struct Stored {
     record: Record,
@@ -69,6 +51,9 @@ pub struct Memory {
     limit: usize,
     records: AtomicUsize,
     unknown: AtomicU64,
+    unsettled: Unsettled,
+    resolutions: Mutex<VecDeque<Resolution>>,
+    fences: AtomicU64,
     swept: AtomicUsize,
 }
 
@@ -82,6 +67,9 @@ impl Memory {
             limit,
             records: AtomicUsize::new(0),
             unknown: AtomicU64::new(0),
+            unsettled: Unsettled::default(),
+            resolutions: Mutex::default(),
+            fences: AtomicU64::new(epoch),
             swept: AtomicUsize::new(0),
         }
     }
@@ -141,6 +129,8 @@ impl Memory {
                     return Ok(Claimed::Taken { standing, yours: Box::new(record) });
                 }
                 self.removed(standing);
+                let phase = Some(standing.record.state.phase());
+                self.unsettled.moved(id, &standing.record.resource, phase, None);
                 shard.remove(&id);
             }
             room?;
@@ -152,30 +142,54 @@ impl Memory {
     }
 
     fn commit_now(&self, change: Change, now: Millis) -> Result<bool, StoreError> {
-        let Change { id, owner, phase, set, answer, version } = change;
+        let goes_out = change.goes_out();
+        let Change { id, owner, before, set, answer, version, resolution } = change;
         let kept = self.keep(answer.as_ref(), life(&set, now), now);
+        let mut followed = Vec::new();
         let done = self.with(id, |shard| {
-            let Some(stored) = shard.get_mut(&id) else { return false };
-            if stored.record.owner != owner || stored.record.state.phase() != phase {
-                return false;
+            match step(shard.get(&id).map(|stored| &stored.record), owner, before, &set) {
+                Step::Apply => {}
+                Step::Already => return true,
+                Step::Lost => return false,
             }
+            let Some(stored) = shard.get_mut(&id) else { return false };
             self.removed(stored);
+            let from = Some(stored.record.state.phase());
             match set {
                 Set::Remove => {
+                    self.unsettled.moved(id, &stored.record.resource, from, None);
                     shard.remove(&id);
                     return true;
                 }
-                Set::State(state) => stored.record.state = state,
+                Set::State(state) => stored.record.state = state.after(&stored.record.state),
                 Set::Replace(record) => stored.record = record,
             }
             stored.answer = kept;
+            self.unsettled.moved(id, &stored.record.resource, from, Some(stored.record.state.phase()));
+            if goes_out {
+                followed = self.unsettled.others(id, &stored.record.resource);
+            }
             self.added(stored);
             true
         })?;
+        for other in followed {
+            self.with(other, |shard| shard.get_mut(&other).map(|stored| follow(&mut stored.record)))?;
+        }
         if let Some(to) = version.filter(|_| done) {
             self.minted.apply(to, now);
         }
+        if let Some(resolution) = resolution.filter(|_| done) {
+            self.remember(resolution);
+        }
         Ok(done)
+    }
+
+    fn remember(&self, resolution: Resolution) {
+        let mut resolutions = self.resolutions.lock();
+        if resolutions.len() >= MOST_RESOLUTIONS {
+            resolutions.pop_back();
+        }
+        resolutions.push_front(resolution);
     }
 }
 
@@ -230,6 +244,16 @@ impl Store for Memory {
         Reply::now(self.commit_now(change, now))
     }
 
+    fn resolutions(&self, id: RecordId, now: Millis) -> Reply<Vec<Resolution>> {
+        let resolutions = self.resolutions.lock();
+        let found = resolutions.iter().filter(|one| one.id == id && one.expires_at > now);
+        Reply::now(Ok(found.cloned().collect()))
+    }
+
+    fn next_fence(&self) -> Reply<u64> {
+        Reply::now(Ok(self.fences.fetch_add(1, Ordering::AcqRel)))
+    }
+
     fn next_number(&self) -> Reply<Number> {
         Reply::now(Ok(self.minted.next_number()))
     }
@@ -280,10 +304,12 @@ impl Store for Memory {
     fn sweep(&self, now: Millis) {
         let next = self.swept.fetch_add(1, Ordering::Relaxed) % SHARDS;
         if let Some(shard) = self.shards.get(next) {
-            shard.lock().retain(|_, stored| {
+            shard.lock().retain(|id, stored| {
                 let keep = !stored.record.is_expired(now);
                 if !keep {
                     self.removed(stored);
+                    let phase = Some(stored.record.state.phase());
+                    self.unsettled.moved(*id, &stored.record.resource, phase, None);
                 }
                 keep
             });

@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use super::Move;
-use super::memory::ById;
+use super::{ById, Move};
 use crate::protocol::record::{Millis, ResourceId};
 
 /// Grows over the whole store.

@@ -4,13 +4,18 @@
 //! expired. What a record means is decided in `protocol`, with time as an argument.
 
 mod answers;
+mod by_id;
 pub mod memory;
 mod minted;
 mod reply;
+mod unsettled;
 
 use crate::protocol::record::{Millis, Owner, Phase, Record, RecordId, ResourceId, State};
 
+pub use crate::protocol::record::{Before, Set};
+
 pub use answers::{Answer, Encoded};
+pub(crate) use by_id::ById;
 pub use minted::Number;
 pub use reply::Reply;
 
@@ -24,25 +29,42 @@ pub enum StoreError {
 }
 
 /// One step of one record, with what must be true before and what goes with it in the same commit.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Change {
     pub id: RecordId,
-    /// The record must be this execution's, in this phase.
+    /// The record must be this execution's, and stand here.
     pub owner: Owner,
-    pub phase: Phase,
+    pub before: Before,
     pub set: Set,
     /// What is kept for replays; only with a `Done` that says so.
     pub answer: Option<Encoded>,
     pub version: Option<Move>,
+    /// An operator's word, kept with its reason (O4).
+    pub resolution: Option<Resolution>,
 }
 
-/// What becomes of the record.
-#[derive(Debug)]
-pub enum Set {
-    State(State),
-    /// Another execution takes its place.
-    Replace(Record),
-    Remove,
+impl Change {
+    /// A step of a record, and of nothing else.
+    pub fn new(id: RecordId, owner: Owner, before: Before, set: Set) -> Self {
+        Self { id, owner, before, set, answer: None, version: None, resolution: None }
+    }
+
+    /// Whether a write goes out with it: what else is unknown of its resource is not the last write any more (K12).
+    fn goes_out(&self) -> bool {
+        matches!(self.set, Set::State(State::Forwarded { status: None, .. }))
+    }
+}
+
+/// How an operator resolved an operation, and why (O4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolution {
+    pub id: RecordId,
+    pub executed: bool,
+    pub who: String,
+    pub why: String,
+    pub at: Millis,
+    /// When it may be forgotten.
+    pub expires_at: Millis,
 }
 
 /// How a minted version moves (V8).
@@ -76,8 +98,17 @@ pub trait Store: Send + Sync {
     /// The kept answer of a `Done` record; `None` where it was let go (S2).
     fn answer(&self, id: RecordId) -> Reply<Option<Answer>>;
 
-    /// One step; `false` if the record is not, or no longer, the owner's in that phase.
+    /// One step; `false` if the record is not, or no longer, the owner's in that phase. The same step again is done
+    /// already, and `true`.
+    ///
+    /// Where a write goes out with it, all other unsettled records of the resource are marked as followed (K12).
     fn commit(&self, change: Change, now: Millis) -> Reply<bool>;
+
+    /// What operators decided about an operation and that is still kept, the latest first (O4).
+    fn resolutions(&self, id: RecordId, now: Millis) -> Reply<Vec<Resolution>>;
+
+    /// A fencing token above all that were ever given (L3, L4).
+    fn next_fence(&self) -> Reply<u64>;
 
     /// A number above all that were ever given (V8).
     fn next_number(&self) -> Reply<Number>;

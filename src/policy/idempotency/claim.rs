@@ -8,7 +8,7 @@ use super::waiting::Wake;
 use crate::http::Reason;
 use crate::http::timestamp::now;
 use crate::protocol::record::{Mark, Millis, Owner, Phase, Record, RecordId, State};
-use crate::store::{Change, Encoded, Move, Set, StoreError};
+use crate::store::{Before, Change, Encoded, Move, Set, StoreError};
 
 /// A claim. Dropped before it was forwarded it is released, dropped afterwards its outcome is unknown.
 pub struct Claim {
@@ -16,11 +16,22 @@ pub struct Claim {
     pub id: RecordId,
     owner: Owner,
     phase: Phase,
+    /// The store did not say whether it took "forwarded": the record may stand there.
+    doubtful: bool,
     /// The record's life from its end (K15), milliseconds.
     ttl: Millis,
     mark: Option<Box<Mark>>,
     /// The unknown record that this claim took over (K12), to be put back if nothing comes of it.
     prior: Option<State>,
+}
+
+/// Why a step was not recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotRecorded {
+    /// The store did not take it; it may be asked again.
+    Store(StoreError),
+    /// The record is another's now, and theirs counts.
+    Lost,
 }
 
 /// How an operation ended.
@@ -35,7 +46,16 @@ pub enum Ended {
 
 impl Claim {
     pub(super) fn new(keys: &Arc<Keys>, id: RecordId, owner: Owner, ttl: Millis) -> Self {
-        Self { keys: Arc::clone(keys), id, owner, phase: Phase::Claimed, ttl, mark: None, prior: None }
+        Self {
+            keys: Arc::clone(keys),
+            id,
+            owner,
+            phase: Phase::Claimed,
+            doubtful: false,
+            ttl,
+            mark: None,
+            prior: None,
+        }
     }
 
     pub(super) fn taken_over(
@@ -72,7 +92,11 @@ impl Claim {
     pub async fn forward(&mut self, mark: Mark) -> Result<(), Reason> {
         let mark = Box::new(mark);
         let state = State::Forwarded { mark: Some(mark.clone()), status: None };
-        self.step(Set::State(state), None, None).await.map_err(refused)?;
+        let before = self.before();
+        // Set as long as nobody knows: this may be dropped while it waits.
+        self.doubtful = true;
+        self.step(before, Set::State(state), None, None).await.map_err(refused)?;
+        self.doubtful = false;
         self.phase = Phase::Forwarded;
         self.mark = Some(mark);
         Ok(())
@@ -89,17 +113,30 @@ impl Claim {
     /// 503 where it cannot be stored.
     pub async fn streams(&mut self, status: u16) -> Result<(), Reason> {
         let state = State::Forwarded { mark: self.mark.clone(), status: Some(status) };
-        self.step(Set::State(state), None, None).await.map_err(refused)
+        self.step(self.before(), Set::State(state), None, None).await.map_err(refused)
     }
 
-    async fn step(&self, set: Set, answer: Option<Encoded>, version: Option<Move>) -> Result<(), StoreError> {
-        let Self { id, owner, phase, .. } = *self;
-        let change = Change { id, owner, phase, set, answer, version };
+    fn before(&self) -> Before {
+        match self.phase {
+            Phase::Claimed if self.doubtful => Before::Running,
+            Phase::Claimed => Before::Claimed,
+            Phase::Forwarded => Before::Forwarded,
+            Phase::Done | Phase::Unknown => Before::Unknown,
+        }
+    }
+
+    async fn step(
+        &self,
+        before: Before,
+        set: Set,
+        answer: Option<Encoded>,
+        version: Option<Move>,
+    ) -> Result<(), NotRecorded> {
+        let change = Change { answer, version, ..Change::new(self.id, self.owner, before, set) };
         match self.keys.store.commit(change, now()).await {
             Ok(true) => Ok(()),
-            // Somebody else has the record; only an operator or a newer run can, and theirs counts.
-            Ok(false) => Err(StoreError::Unavailable),
-            Err(error) => Err(error),
+            Ok(false) => Err(NotRecorded::Lost),
+            Err(error) => Err(NotRecorded::Store(error)),
         }
     }
 
@@ -107,62 +144,56 @@ impl Claim {
     ///
     /// # Errors
     /// Where the store cannot take it; the claim is then still forwarded, and can be ended again (K4).
-    pub async fn end(&mut self, ended: Ended, version: Option<Move>) -> Result<Millis, StoreError> {
+    pub async fn end(&mut self, ended: Ended, version: Option<Move>) -> Result<Millis, NotRecorded> {
         let at = now();
         let expires_at = at.saturating_add(self.ttl);
-        match ended {
+        let (state, answer, phase) = match ended {
             Ended::Done { status, answer } => {
-                let state = State::Done { status, kept: answer.is_some(), completed_at: at, expires_at };
-                self.step(Set::State(state), answer, version).await?;
-                self.phase = Phase::Done;
+                let kept = answer.is_some();
+                (State::Done { status, kept, completed_at: at, expires_at }, answer, Phase::Done)
             }
             Ended::Unknown => {
-                let state = State::Unknown { mark: self.mark.clone(), since: at, expires_at };
-                self.step(Set::State(state), None, version).await?;
-                self.phase = Phase::Unknown;
+                (State::Unknown { mark: self.mark.clone(), since: at, expires_at }, None, Phase::Unknown)
             }
             Ended::Released => {
-                self.phase = self.hand_on().await?;
+                self.hand_on().await.map_err(NotRecorded::Store)?;
+                self.phase = Phase::Done;
                 return Ok(expires_at);
             }
+        };
+        let recorded = self.step(self.before(), Set::State(state), answer, version).await;
+        if let Err(NotRecorded::Store(_)) = recorded {
+            recorded?;
         }
+        self.phase = phase;
         self.keys.waiting.wake_all(self.id);
-        Ok(expires_at)
+        recorded.map(|()| expires_at)
     }
 
     /// Gives the key to the one that has waited longest for it, or frees it (K6).
-    async fn hand_on(&self) -> Result<Phase, StoreError> {
+    async fn hand_on(&self) -> Result<(), StoreError> {
         let (id, ttl) = (self.id, self.ttl);
-        let mut holder = (self.owner, self.phase);
+        let mut holder = (self.owner, self.before());
         while let Some((waiting, wake)) = self.keys.waiting.next(id) {
             let owner = self.keys.next_owner();
             let record = Record { owner, started_at: now(), ..waiting };
-            let change = Change {
-                id,
-                owner: holder.0,
-                phase: holder.1,
-                set: Set::Replace(record),
-                answer: None,
-                version: None,
-            };
+            let change = Change::new(id, holder.0, holder.1, Set::Replace(record));
             if !self.keys.store.commit(change, now()).await? {
-                return Ok(Phase::Done);
+                return Ok(());
             }
-            holder = (owner, Phase::Claimed);
+            holder = (owner, Before::Claimed);
             let granted = Wake::Granted(Box::new(Self::new(&self.keys, id, owner, ttl)));
             match wake.send(granted) {
-                Ok(()) => return Ok(Phase::Done),
+                Ok(()) => return Ok(()),
                 // It left just now: the claim comes back, and goes to the next.
                 Err(Wake::Granted(mut back)) => back.phase = Phase::Done,
                 Err(Wake::Look) => {}
             }
         }
-        let change =
-            Change { id, owner: holder.0, phase: holder.1, set: Set::Remove, answer: None, version: None };
-        self.keys.store.commit(change, now()).await?;
+        self.keys.store.commit(Change::new(id, holder.0, holder.1, Set::Remove), now()).await?;
         // Who came between the last look and the removal looks for itself.
         self.keys.waiting.wake_all(id);
-        Ok(Phase::Done)
+        Ok(())
     }
 
     /// Nothing went out: frees the key, or puts the unknown record back that was taken over (K8, K12). What the store
@@ -183,8 +214,8 @@ impl Claim {
         }
     }
 
-    async fn put_back(&mut self, prior: State) -> Result<(), StoreError> {
-        self.step(Set::State(prior), None, None).await?;
+    async fn put_back(&mut self, prior: State) -> Result<(), NotRecorded> {
+        self.step(self.before(), Set::State(prior), None, None).await?;
         self.phase = Phase::Unknown;
         self.keys.waiting.wake_all(self.id);
         Ok(())
@@ -199,19 +230,21 @@ impl Claim {
                 None if self.phase == Phase::Claimed => self.end(Ended::Released, None).await.map(drop),
                 None => self.end(Ended::Unknown, None).await.map(drop),
             };
-            if ended.is_ok() {
-                return;
+            match ended {
+                Ok(()) | Err(NotRecorded::Lost) => break,
+                Err(NotRecorded::Store(_)) => {}
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(5));
         }
+        self.phase = Phase::Done;
     }
 }
 
-fn refused(error: StoreError) -> Reason {
+fn refused(error: NotRecorded) -> Reason {
     match error {
-        StoreError::Unavailable => Reason::StoreUnavailable,
-        StoreError::Full => Reason::StoreFull,
+        NotRecorded::Store(StoreError::Full) => Reason::StoreFull,
+        NotRecorded::Store(StoreError::Unavailable) | NotRecorded::Lost => Reason::StoreUnavailable,
     }
 }
 

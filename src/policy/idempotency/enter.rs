@@ -14,7 +14,7 @@ use crate::http::{Reason, Refusal, Response};
 use crate::protocol::entity_tag::Preconditions;
 use crate::protocol::fingerprint::Fingerprint;
 use crate::protocol::record::{Mark, Millis, Record, RecordId, State, Verdict};
-use crate::store::{Change, Claimed, Set, StoreError};
+use crate::store::{Before, Change, Claimed, Set, StoreError};
 
 /// A request with a key.
 pub struct Ask<'a> {
@@ -147,19 +147,30 @@ impl Keys {
         let Some(rerun) = rerun(ask, mark.as_deref(), *since) else { return Err(held(said)) };
         let owner = self.next_owner();
         let forwarded = State::Forwarded { mark: mark.clone(), status: None };
-        let change = Change {
-            id: ask.id,
-            owner: standing.owner,
-            phase: standing.state.phase(),
-            set: Set::Replace(Record { owner, state: forwarded, ..standing.clone() }),
-            answer: None,
-            version: None,
-        };
+        let again = Record { owner, state: forwarded, ..standing.clone() };
+        let change = Change::new(ask.id, standing.owner, Before::Unknown, Set::Replace(again));
         if !self.store.commit(change, now()).await.map_err(refused)? {
             return Ok(Met::Again);
         }
         let claim = Claim::taken_over(self, ask.id, owner, millis(ask.policy.ttl), standing.state);
         Ok(Met::Entry(Entry::Again(claim, rerun)))
+    }
+
+    /// Whether another write has gone to an operation's resource since (K12).
+    ///
+    /// # Errors
+    /// 503 where the store cannot be asked.
+    pub async fn is_followed(&self, id: RecordId) -> Result<bool, Reason> {
+        let record = self.store.read(id, now()).await.map_err(reason)?;
+        Ok(record.is_none_or(|record| match &record.state {
+            State::Forwarded { mark: Some(mark), .. } | State::Unknown { mark: Some(mark), .. } => {
+                mark.followed
+            }
+            State::Forwarded { mark: None, .. }
+            | State::Unknown { mark: None, .. }
+            | State::Claimed
+            | State::Done { .. } => true,
+        }))
     }
 
     /// Waits for the end of the first run. `Some`: its place is this one's now.

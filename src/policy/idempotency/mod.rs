@@ -22,7 +22,7 @@ use crate::protocol::key::IdempotencyKey;
 use crate::protocol::record::{Mark, Millis, Owner, ServerErrors};
 use crate::store::{Answer, Store};
 
-pub use claim::{Claim, Ended};
+pub use claim::{Claim, Ended, NotRecorded};
 pub use enter::{Ask, Entry, Rerun};
 use waiting::Waiting;
 
