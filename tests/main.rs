@@ -13,6 +13,7 @@ mod cli;
 mod config;
 mod connections;
 mod demo;
+mod durable;
 mod forwarding;
 mod framing;
 mod harness;

@@ -111,7 +111,7 @@ async fn ready(State(gate): State<Arc<Gate>>) -> Response {
     if gate.draining.load(Ordering::Acquire) {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "Onceward is shutting down.");
     }
-    match gate.store.next_number().await {
+    match gate.store.reach().await {
         Ok(_) => "ready\n".into_response(),
         Err(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "The store cannot be reached."),
     }

@@ -78,7 +78,7 @@ pub struct Limits {
     pub store: Duration,
 }
 
-/// `[store]`. Only `memory:` is built so far.
+/// `[store]`. Only `memory:` and `disk:` are built so far.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Store {
     pub url: StoreUrl,

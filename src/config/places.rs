@@ -120,13 +120,13 @@ impl Part for StoreAt {
         reader.spelled::<Self, _>(node, |text| {
             let later = |what: &str| Wrong {
                 kind: Kind::NotBuilt,
-                what: format!("a store on {what} is not built yet; use \"memory:\""),
+                what: format!("a store on {what} is not built yet; use \"memory:\" or \"disk:PATH\""),
             };
             if text == "memory:" {
                 return Ok(Self(StoreUrl::Memory));
             }
-            if text.strip_prefix("disk:").is_some_and(|path| !path.is_empty()) {
-                return Err(later("disk"));
+            if let Some(path) = text.strip_prefix("disk:").filter(|path| !path.is_empty()) {
+                return Ok(Self(StoreUrl::Disk(path.into())));
             }
             if let Some(scheme) = SHARED.iter().find(|scheme| text.starts_with(**scheme)) {
                 return Err(later(scheme));

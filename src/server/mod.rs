@@ -18,11 +18,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin;
+use crate::config::Config;
 use crate::config::checked::StoreUrl;
-use crate::config::{self, Config};
 use crate::http::timestamp::now;
 use crate::stack::Gate;
 use crate::store::Store;
+use crate::store::disk::{self, Disk};
 use crate::store::memory::Memory;
 
 /// A server that runs.
@@ -59,7 +60,7 @@ impl Running {
     /// [`NotStarted`] names the address or the store that could not be had.
     pub async fn start(config: Config) -> Result<Self, NotStarted> {
         let config = Arc::new(config);
-        let (store, observed) = stores(&config.store)?;
+        let (store, observed) = stores(&config)?;
         let gate = Gate::new(&config, store, observed);
         match gate.recover().await {
             Ok(0) => {}
@@ -128,6 +129,10 @@ impl Running {
         for task in &self.keeping {
             task.abort();
         }
+        // Closed in order, it need not be looked through at the next start.
+        if self.gate.store.close().await.is_err() {
+            tracing::warn!("the store could not be closed");
+        }
         if let Some(spans) = self.gate.rules.load_full().spans.clone() {
             let rest = self.grace.saturating_sub(began.elapsed());
             let within = rest.clamp(LAST_SPANS.0, LAST_SPANS.1);
@@ -140,15 +145,20 @@ impl Running {
 type Stores = (Arc<dyn Store>, Arc<dyn Store>);
 
 /// The store of the configuration, and the one for what is only observed (R4).
-fn stores(config: &config::checked::Store) -> Result<Stores, NotStarted> {
+fn stores(config: &Config) -> Result<Stores, NotStarted> {
     let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let epoch = u64::try_from(epoch.as_micros()).unwrap_or(u64::MAX);
-    match &config.url {
+    let max_memory = config.store.max_memory;
+    match &config.store.url {
         StoreUrl::Memory => {
-            let store: Arc<dyn Store> = Arc::new(Memory::new(config.max_memory, epoch));
+            let store: Arc<dyn Store> = Arc::new(Memory::new(max_memory, epoch));
             Ok((Arc::clone(&store), store))
         }
-        StoreUrl::Disk(_) => Err(NotStarted("store.url: disk: is not built yet".to_owned())),
+        StoreUrl::Disk(path) => {
+            let options = disk::Options { max_memory, patience: config.limits.store, epoch, now: now() };
+            let store = Disk::open(path, options).map_err(|why| NotStarted(format!("store.url: {why}")))?;
+            Ok((Arc::new(store), Arc::new(Memory::new(max_memory / 8, epoch))))
+        }
     }
 }
 

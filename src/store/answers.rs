@@ -46,6 +46,10 @@ impl Encoded {
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
+
+    pub(super) fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
 }
 
 impl Answer {

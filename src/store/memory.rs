@@ -289,6 +289,14 @@ impl Store for Memory {
         Reply::now(Ok(found))
     }
 
+    fn reach(&self) -> Reply<()> {
+        Reply::now(Ok(()))
+    }
+
+    fn close(&self) -> Reply<()> {
+        Reply::now(Ok(()))
+    }
+
     fn unknown(&self) -> u64 {
         self.unknown.load(Ordering::Relaxed)
     }
@@ -322,7 +330,12 @@ impl Store for Memory {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::conformance::{Case, on_each_case};
     use super::*;
+
+    on_each_case!((Case { store: Arc::new(Memory::new(8 << 20, 7)), now: 1_000_000 }, ()));
 
     // S2, V8
     #[test]

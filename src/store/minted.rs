@@ -19,13 +19,25 @@ const SHARDS: usize = 64;
 /// What one counter costs, with its share of the table.
 const COST: usize = 96;
 
-#[derive(Clone, Copy)]
-struct Counter {
+/// The counter of one resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counter {
     number: Number,
     later: Option<(Millis, Number)>,
 }
 
 impl Counter {
+    /// As it stands in a file: the number, and when it becomes the other one (0: never).
+    pub(super) fn to_stored(self) -> (u64, u64, u64) {
+        let (at, later) = self.later.unwrap_or_default();
+        (self.number, at, later)
+    }
+
+    /// The other way round.
+    pub(super) fn from_stored((number, at, later): (u64, u64, u64)) -> Self {
+        Self { number, later: (at != 0).then_some((at, later)) }
+    }
+
     fn at(&self, now: Millis) -> Number {
         self.later.filter(|(at, _)| *at <= now).map_or(self.number, |(_, later)| later)
     }
@@ -48,6 +60,19 @@ impl Minted {
         Self { epoch, next: AtomicU64::new(1), floor: AtomicU64::new(0), shards, count: AtomicUsize::new(0) }
     }
 
+    /// Counters of a store that is read back: no number below `next` is given again.
+    pub(super) fn resumed(epoch: u64, next: Number, floor: Number) -> Self {
+        let minted = Self::new(epoch);
+        minted.next.store(next, Ordering::Release);
+        minted.floor.store(floor, Ordering::Release);
+        minted
+    }
+
+    /// The next number that will be given.
+    pub(super) fn next(&self) -> Number {
+        self.next.load(Ordering::Acquire)
+    }
+
     fn shard(&self, resource: ResourceId) -> Option<&Mutex<HashMap<ResourceId, Counter, ById>>> {
         self.shards.get(usize::from(resource.0.first()?.to_owned()) % SHARDS)
     }
@@ -60,22 +85,36 @@ impl Minted {
     pub(super) fn apply(&self, to: Move, now: Millis) {
         let Some(shard) = self.shard(to.resource) else { return };
         let mut counters = shard.lock();
-        let counter = counters.entry(to.resource).or_insert_with(|| {
+        let moved = self.moved(counters.get(&to.resource).copied(), to, now);
+        if counters.insert(to.resource, moved).is_none() {
             self.count.fetch_add(1, Ordering::Relaxed);
-            Counter { number: 0, later: None }
-        });
-        let standing = counter.at(now);
-        let later = counter.later.filter(|(at, _)| *at > now && !to.ends_rest);
-        counter.number = standing.max(to.to);
-        counter.later = match (later, to.later) {
+        }
+    }
+
+    /// Where a counter stands after a move, for a store that writes it down before it is so.
+    pub(super) fn moved(&self, standing: Option<Counter>, to: Move, now: Millis) -> Counter {
+        let standing = standing.unwrap_or(Counter { number: 0, later: None });
+        let number = standing.at(now).max(to.to);
+        let before = standing.later.filter(|(at, _)| *at > now && !to.ends_rest);
+        let later = match (before, to.later) {
             (Some(old), Some(new)) => Some((old.0.max(new.0), old.1.max(new.1))),
             (one, other) => one.or(other),
         };
         // Numbers are given in another order than they are due, and none goes back.
-        if let Some((_, later)) = &mut counter.later
-            && *later < counter.number
-        {
-            *later = self.next_number();
+        let later = later.map(|(at, later)| (at, if later < number { self.next_number() } else { later }));
+        Counter { number, later }
+    }
+
+    /// The counter of a resource, where it has one.
+    pub(super) fn counter(&self, resource: ResourceId) -> Option<Counter> {
+        self.shard(resource)?.lock().get(&resource).copied()
+    }
+
+    /// Puts a counter where it was written down to stand.
+    pub(super) fn put(&self, resource: ResourceId, counter: Counter) {
+        let Some(shard) = self.shard(resource) else { return };
+        if shard.lock().insert(resource, counter).is_none() {
+            self.count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -92,6 +131,29 @@ impl Minted {
     /// Bytes that the counters take.
     pub(super) fn bytes(&self) -> usize {
         self.count.load(Ordering::Relaxed) * COST
+    }
+
+    /// The counters that stay when the others are dropped: their second move is still to come.
+    pub(super) fn kept(&self, now: Millis) -> Vec<(ResourceId, Counter)> {
+        let waits = |counter: &Counter| counter.later.is_some_and(|(at, _)| at > now);
+        let mut kept = Vec::new();
+        for shard in &self.shards {
+            kept.extend(shard.lock().iter().filter(|(_, c)| waits(c)).map(|(id, counter)| (*id, *counter)));
+        }
+        kept
+    }
+
+    /// Has only these counters from now on; every other resource is at `floor`.
+    pub(super) fn drop_to(&self, floor: Number, kept: Vec<(ResourceId, Counter)>) {
+        self.floor.fetch_max(floor, Ordering::AcqRel);
+        for shard in &self.shards {
+            let mut counters = shard.lock();
+            self.count.fetch_sub(counters.len(), Ordering::Relaxed);
+            *counters = HashMap::default();
+        }
+        for (resource, counter) in kept {
+            self.put(resource, counter);
+        }
     }
 
     /// Drops all counters; no tag given before matches afterwards (V8).

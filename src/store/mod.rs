@@ -5,6 +5,9 @@
 
 mod answers;
 mod by_id;
+#[cfg(test)]
+mod conformance;
+pub mod disk;
 pub mod memory;
 mod minted;
 mod reply;
@@ -124,6 +127,12 @@ pub trait Store: Send + Sync {
 
     /// Records in a phase, or all, at most `most`, in no order.
     fn scan(&self, phase: Option<Phase>, most: usize, now: Millis) -> Reply<Vec<(RecordId, Record)>>;
+
+    /// Whether it can be reached and takes writes now (O1).
+    fn reach(&self) -> Reply<()>;
+
+    /// Lets go of what it holds, at the end of a shutdown; it takes nothing any more.
+    fn close(&self) -> Reply<()>;
 
     /// How many records are unknown.
     fn unknown(&self) -> u64;

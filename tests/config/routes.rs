@@ -221,7 +221,6 @@ fn what_contradicts_itself_is_told() {
 fn what_is_not_built_is_told() {
     for rest in [
         "[server]\ntls = { cert = \"c\", key = \"k\" }",
-        "[store]\nurl = \"disk:/var/lib/onceward\"",
         "[store]\nurl = \"redis://user:pw@h\"",
         "[store]\nurl = \"postgres://user:pw@h/db\"",
         "[store]\nsecret = \"x\"",

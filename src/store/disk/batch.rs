@@ -1,0 +1,255 @@
+//! One transaction's worth of steps: decided in order, each on what the ones before it made; written as one; and in
+//! memory only after that.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+use super::file::{Meta, Rows};
+use super::image::{Finished, Image, RESERVED};
+use super::queue::{Answered, Job};
+use crate::protocol::record::{Millis, Phase, Record, RecordId, ResourceId, Set, State, Step, step};
+use crate::store::minted::{Counter, Number};
+use crate::store::unsettled::follow;
+use crate::store::{ById, Change, Encoded, Move, Resolution, StoreError};
+
+/// Finished records that are forgotten at once; few enough that nobody waits for it.
+const FORGOTTEN: usize = 512;
+
+/// What a record comes to be.
+#[derive(Clone)]
+struct Staged {
+    record: Option<Record>,
+    answer: Option<Encoded>,
+}
+
+/// Someone who waits for a step.
+struct Asked {
+    answer: Answered,
+    done: bool,
+    noted: Option<RecordId>,
+}
+
+/// Steps that become durable together.
+#[derive(Default)]
+pub(super) struct Batch {
+    staged: HashMap<RecordId, Staged, ById>,
+    minted: HashMap<ResourceId, Counter, ById>,
+    /// The floor that all counters are dropped to.
+    dropped: Option<(Number, Vec<(ResourceId, Counter)>)>,
+    resolutions: Vec<Resolution>,
+    reserved: Vec<(Meta, u64)>,
+    forget: Option<(Millis, usize)>,
+    asked: Vec<Asked>,
+    /// Who waits for the end.
+    pub(super) closing: Option<Answered>,
+}
+
+impl Batch {
+    /// Decides on all jobs.
+    pub(super) fn of(jobs: Vec<Job>, image: &Image) -> Self {
+        let mut batch = Self::default();
+        for job in jobs {
+            match job {
+                Job::Step { change, now, noted, answer } => batch.step(*change, now, noted, answer, image),
+                Job::Move { to, now, answer } => {
+                    batch.move_version(to, now, image);
+                    batch.asked.push(Asked { answer, done: true, noted: None });
+                }
+                Job::Tend { now } => batch.tend(now, image),
+                Job::Close { answer } => batch.closing = Some(answer),
+            }
+        }
+        batch.reserve(image);
+        batch
+    }
+
+    fn standing(&self, id: RecordId, image: &Image) -> Option<Record> {
+        match self.staged.get(&id) {
+            Some(staged) => staged.record.clone(),
+            None => image.standing(id),
+        }
+    }
+
+    fn step(&mut self, change: Change, now: Millis, noted: bool, answer: Answered, image: &Image) {
+        let id = change.id;
+        let noted = noted.then_some(id);
+        // Whoever would have sent the write is gone: it goes nowhere, and nothing is to be said of it.
+        if change.goes_out() && answer.is_closed() {
+            self.asked.push(Asked { answer, done: false, noted });
+            return;
+        }
+        let goes_out = change.goes_out();
+        let standing = self.standing(id, image);
+        let done = match step(standing.as_ref(), change.owner, change.before, &change.set) {
+            Step::Lost => false,
+            Step::Already => true,
+            Step::Apply => {
+                if let Some(standing) = standing {
+                    self.apply(id, standing, change.set, change.answer, goes_out, image);
+                }
+                if let Some(to) = change.version {
+                    self.move_version(to, now, image);
+                }
+                self.resolutions.extend(change.resolution);
+                true
+            }
+        };
+        self.asked.push(Asked { answer, done, noted });
+    }
+
+    fn apply(
+        &mut self,
+        id: RecordId,
+        standing: Record,
+        set: Set,
+        answer: Option<Encoded>,
+        goes_out: bool,
+        image: &Image,
+    ) {
+        if goes_out {
+            for other in image.unsettled.others(id, &standing.resource) {
+                self.follow(other, image);
+            }
+        }
+        let record = match set {
+            Set::State(state) => {
+                let state = state.after(&standing.state);
+                Some(Record { state, ..standing })
+            }
+            Set::Replace(record) => Some(record),
+            Set::Remove => None,
+        };
+        self.staged.insert(id, Staged { record, answer });
+    }
+
+    /// K12: another write has gone to the resource of this one.
+    fn follow(&mut self, id: RecordId, image: &Image) {
+        let Some(mut record) = self.standing(id, image) else { return };
+        if follow(&mut record) {
+            let answer = self.staged.get(&id).and_then(|staged| staged.answer.clone());
+            self.staged.insert(id, Staged { record: Some(record), answer });
+        }
+    }
+
+    fn move_version(&mut self, to: Move, now: Millis, image: &Image) {
+        let standing = self.minted.get(&to.resource).copied().or_else(|| image.counter(to.resource));
+        self.minted.insert(to.resource, image.minted.moved(standing, to, now));
+    }
+
+    fn tend(&mut self, now: Millis, image: &Image) {
+        self.forget = Some((now, FORGOTTEN));
+        for id in image.expired(now) {
+            self.staged.entry(id).or_insert(Staged { record: None, answer: None });
+        }
+        if image.has_many_counters()
+            && let Some(floor) = image.next_number()
+        {
+            self.dropped = Some((floor, image.minted.kept(now)));
+        }
+    }
+
+    /// Numbers are in the file before they are given.
+    fn reserve(&mut self, image: &Image) {
+        let next = image.minted.next();
+        let until = image.numbers_until.load(Ordering::Acquire);
+        if next.saturating_add(RESERVED / 2) >= until {
+            self.reserved.push((Meta::Numbers, next.saturating_add(RESERVED)));
+        }
+        if let Some(until) = image.fences.due() {
+            self.reserved.push((Meta::Fences, until));
+        }
+    }
+
+    /// Whether it would forget what has expired by then.
+    pub(super) fn forgets(&self) -> Option<Millis> {
+        self.forget.map(|(until, _)| until)
+    }
+
+    /// There is nothing to forget.
+    pub(super) fn forget_nothing(&mut self) {
+        self.forget = None;
+    }
+
+    /// What has to be written.
+    pub(super) fn rows(&self) -> Rows<'_> {
+        let mut rows = Rows { forget: self.forget, ..Rows::default() };
+        for (id, staged) in &self.staged {
+            match &staged.record {
+                Some(record) if record.state.phase() == Phase::Done => {
+                    rows.open.push((*id, None));
+                    rows.done.push((*id, record, staged.answer.as_ref().map_or(&[], Encoded::bytes)));
+                }
+                Some(record) if record.state.phase() != Phase::Claimed => rows.open.push((*id, Some(record))),
+                // A claim stands in no file (invariant 6).
+                Some(_) | None => rows.open.push((*id, None)),
+            }
+        }
+        if let Some((floor, kept)) = &self.dropped {
+            rows.drops_minted = true;
+            rows.meta.push((Meta::Floor, *floor));
+            rows.minted.extend(kept.iter().copied());
+        }
+        rows.minted.extend(self.minted.iter().map(|(resource, counter)| (*resource, *counter)));
+        rows.resolutions.extend(&self.resolutions);
+        rows.meta.extend(self.reserved.iter().copied());
+        rows
+    }
+
+    /// All of it is durable: so it is, and so everybody is told.
+    pub(super) fn apply_to(self, image: &Image, forgotten: &[(RecordId, Millis)]) {
+        for (id, Staged { record, answer }) in self.staged {
+            match record {
+                Some(record) if matches!(record.state, State::Done { .. }) => {
+                    let answer = answer.map(Encoded::into_bytes).unwrap_or_default();
+                    image.finish(id, Finished { record, answer });
+                }
+                record => image.set(id, record),
+            }
+        }
+        if let Some((floor, kept)) = self.dropped {
+            image.minted.drop_to(floor, kept);
+        }
+        for (resource, counter) in self.minted {
+            image.minted.put(resource, counter);
+        }
+        for (meta, until) in self.reserved {
+            match meta {
+                Meta::Numbers => {
+                    image.numbers_until.fetch_max(until, Ordering::AcqRel);
+                }
+                Meta::Fences => image.fences.reserve(until),
+                Meta::Epoch | Meta::Floor => {}
+            }
+        }
+        for (id, expires_at) in forgotten {
+            image.forgot(*id, *expires_at);
+        }
+        for asked in self.asked {
+            let done = asked.done;
+            asked.tell(Ok(done), image);
+        }
+    }
+
+    /// None of it may be believed, nor that it is not there: which records that concerns, and where a finished one
+    /// would stand.
+    pub(super) fn fail(self, image: &Image) -> Vec<(RecordId, Option<Millis>)> {
+        for asked in self.asked {
+            asked.tell(Err(StoreError::Unavailable), image);
+        }
+        let stands = |staged: Staged| match staged.record?.state {
+            State::Done { expires_at, .. } => Some(expires_at),
+            State::Claimed | State::Forwarded { .. } | State::Unknown { .. } => None,
+        };
+        self.staged.into_iter().map(|(id, staged)| (id, stands(staged))).collect()
+    }
+}
+
+impl Asked {
+    fn tell(self, result: Result<bool, StoreError>, image: &Image) {
+        if let Some(id) = self.noted {
+            image.arrived(id);
+        }
+        // Who waits no longer need not be told.
+        self.answer.send(result).ok();
+    }
+}

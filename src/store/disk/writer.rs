@@ -1,0 +1,163 @@
+//! The one thread that writes (S5): it takes all that waits, makes one transaction of it, and wakes everybody. There
+//! is no timer: while one transaction is on its way to the disk, the next one gathers.
+//!
+//! A transaction that fails fails all who are in it. The file is then closed and opened again, until that works: what
+//! memory holds is what everybody was told, so the records of the failed transaction are written again as they stand
+//! there.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use redb::Database;
+
+use super::batch::Batch;
+use super::file::{self, Opener, Rows};
+use super::image::Image;
+use super::lock::Lock;
+use super::queue::Queue;
+use crate::protocol::record::{Millis, RecordId};
+
+/// Steps of one transaction at most.
+const MOST: usize = 1024;
+/// How long a file that failed is left alone.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// The database, where it is open; readers share it.
+pub(super) type Shared = Arc<Mutex<Option<Arc<Database>>>>;
+
+/// The writing thread.
+pub(super) struct Writer {
+    pub(super) opener: Opener,
+    pub(super) image: Arc<Image>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) database: Shared,
+    pub(super) up: Arc<AtomicBool>,
+    /// Held until the file is closed.
+    pub(super) lock: Option<Lock>,
+    /// Records of failed transactions, and where a finished one may stand that is none.
+    doubtful: HashMap<RecordId, Option<Millis>>,
+    failed: Option<Failed>,
+}
+
+struct Failed {
+    retry_at: Instant,
+    pause: Duration,
+}
+
+impl Writer {
+    pub(super) fn new(
+        opener: Opener,
+        image: Arc<Image>,
+        queue: Arc<Queue>,
+        database: Shared,
+        up: Arc<AtomicBool>,
+        lock: Option<Lock>,
+    ) -> Self {
+        Self { opener, image, queue, database, up, lock, doubtful: HashMap::new(), failed: None }
+    }
+
+    /// Writes until it is told to close.
+    pub(super) fn run(mut self) {
+        // Whatever ends this thread, nobody gives it work after that.
+        let _ends = Ends(Arc::clone(&self.queue));
+        loop {
+            let jobs = self.queue.take(MOST);
+            if self.failed.is_some() {
+                self.try_again();
+            }
+            let batch = Batch::of(jobs, &self.image);
+            if let Some(closing) = self.write(batch) {
+                *self.database.lock() = None;
+                self.up.store(false, Ordering::Release);
+                drop(self.lock.take());
+                // A shutdown that no longer waits has ended anyhow.
+                closing.send(Ok(true)).ok();
+                return;
+            }
+        }
+    }
+
+    /// Writes a batch, and tells everybody; who waits for the end.
+    fn write(&mut self, mut batch: Batch) -> Option<super::queue::Answered> {
+        let closing = batch.closing.take();
+        let database = self.database.lock().clone();
+        let written = match &database {
+            Some(database) => {
+                if let Some(until) = batch.forgets()
+                    && file::guarded(|| file::has_expired(database, until)) == Ok(false)
+                {
+                    batch.forget_nothing();
+                }
+                commit(database, &batch.rows())
+            }
+            None => Err("it is closed".to_owned()),
+        };
+        match written {
+            Ok(forgotten) => batch.apply_to(&self.image, &forgotten),
+            Err(why) => {
+                self.doubtful.extend(batch.fail(&self.image));
+                if database.is_some() {
+                    self.failed(&why, PAUSE.0);
+                }
+            }
+        }
+        closing
+    }
+
+    fn failed(&mut self, why: &str, pause: Duration) {
+        *self.database.lock() = None;
+        self.up.store(false, Ordering::Release);
+        tracing::error!(why, retry_in = ?pause, "the store cannot be written");
+        self.failed = Some(Failed { retry_at: Instant::now() + pause, pause });
+    }
+
+    /// Opens the file again when it is time, and mends what the failed transactions may have left.
+    fn try_again(&mut self) {
+        let Some(Failed { retry_at, pause }) = self.failed else { return };
+        if Instant::now() < retry_at {
+            return;
+        }
+        let mended = file::open(&self.opener).and_then(|database| {
+            self.mend(&database)?;
+            Ok(database)
+        });
+        match mended {
+            Ok(database) => {
+                *self.database.lock() = Some(Arc::new(database));
+                self.up.store(true, Ordering::Release);
+                self.doubtful.clear();
+                self.failed = None;
+                tracing::warn!("the store can be written again");
+            }
+            Err(why) => self.failed(&why, (pause * 2).min(PAUSE.1)),
+        }
+    }
+
+    /// Writes what everybody was told of the doubtful records.
+    fn mend(&self, database: &Database) -> Result<(), String> {
+        let stored = |id: &RecordId| self.image.stored(*id);
+        let standing: Vec<_> = self.doubtful.iter().map(|(id, at)| (*id, *at, stored(id))).collect();
+        let mut rows = Rows::default();
+        for (id, finished, (open, done)) in &standing {
+            rows.open.push((*id, open.as_ref()));
+            rows.undone.extend(finished.filter(|at| *done != Some(*at)).map(|at| (*id, at)));
+        }
+        commit(database, &rows).map(drop)
+    }
+}
+
+struct Ends(Arc<Queue>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Writes rows, where there are any.
+fn commit(database: &Database, rows: &Rows<'_>) -> Result<Vec<(RecordId, Millis)>, String> {
+    if rows.is_empty() { Ok(Vec::new()) } else { file::guarded(|| file::write(database, rows)) }
+}
