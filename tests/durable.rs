@@ -79,6 +79,42 @@ async fn what_was_out_at_a_kill_is_unknown_and_its_resource_rests() {
     assert_eq!(shown["resolutions"][0]["why"], resolution["why"], "{shown}");
 }
 
+// Q5, V8: a write without a key leaves no answer behind, but a restart still knows that it was out.
+#[tokio::test]
+async fn a_write_without_a_key_rests_its_resource_too() {
+    let upstream = Upstream::answering(|_| Reply::json(200, &json!({"value": 1}))).await;
+    let extra = "version = \"mint\"\nidempotency.required = false";
+    let (mut proxy, _folder) = durable(&upstream, extra).await;
+    let agent = Agent::new(&proxy);
+    let tag = agent.tag("/d").await;
+    let next = agent.put("/d").if_match(&tag).body("1").await;
+    assert!(next.is(200).header("idempotency-expires").is_none(), "{next}");
+    let next = next.needs("onceward-version");
+    let admin = Agent::admin(&proxy);
+    assert_eq!(
+        admin.get("/operations").await.json(),
+        json!({"operations": []}),
+        "a record without a key stayed"
+    );
+    let gate = Gate::closed();
+    let before = upstream.requests().len();
+    upstream.next(Reply::new(201).held(&gate));
+    let lost = tokio::spawn(agent.put("/d").if_match(&next).body("2").try_send());
+    upstream.received(before + 1).await;
+    proxy.kill();
+    assert!(lost.await.expect("a task").is_err());
+    proxy.restart().await;
+    let agent = Agent::new(&proxy);
+    assert_ne!(agent.tag("/d").await, next);
+    agent.put("/d").if_match(&next).body("3").wait(0).await.refused("queue-timeout");
+    let admin = Agent::admin(&proxy);
+    let unknown = admin.get("/operations?state=unknown").await.json();
+    let id = unknown["operations"][0]["id"].as_str().expect("an id").to_owned();
+    let resolution = json!({"as": "executed", "who": "ops", "why": "seen"});
+    admin.post(&format!("/operations/{id}/resolve")).json(&resolution).await.is(200);
+    agent.put("/d").if_match(&agent.tag("/d").await).body("3").await.is(200);
+}
+
 // S5, K1: what only waited was never forwarded, and is free.
 #[tokio::test]
 async fn what_had_not_gone_out_at_a_kill_is_free() {

@@ -34,6 +34,11 @@ pub(super) struct Pending {
 }
 
 impl Pending {
+    /// Whether an agent can ask for the answer again.
+    fn is_keyed(&self) -> bool {
+        self.claim.as_ref().is_some_and(Claim::is_keyed)
+    }
+
     /// What this status means here.
     pub(super) fn meaning(&self, status: StatusCode) -> Meaning {
         let meaning = meaning(status.as_u16(), server_errors(self.route.idempotency.on_5xx));
@@ -83,10 +88,11 @@ impl Pending {
             None => next,
         };
         let next = next.filter(|_| names_next && meaning == Meaning::Keep);
-        publish::dress(&mut head, &self.route, next, meaning == Meaning::Keep && self.claim.is_some());
+        let keyed = self.is_keyed();
+        publish::dress(&mut head, &self.route, next, meaning == Meaning::Keep && keyed);
         let ended = match meaning {
             Meaning::Keep => {
-                let answer = self.claim.is_some().then(|| encoded(&head, &body));
+                let answer = keyed.then(|| encoded(&head, &body));
                 Ended::Done { status: status.as_u16(), answer }
             }
             Meaning::Release => Ended::Released,
@@ -95,7 +101,7 @@ impl Pending {
         match self.end(ended, moves).await {
             Ok(expires_at) => {
                 let mut response = Response::from_parts(head, Body::Full(body));
-                if let Some(expires_at) = expires_at.filter(|_| meaning == Meaning::Keep) {
+                if let Some(expires_at) = expires_at.filter(|_| meaning == Meaning::Keep && keyed) {
                     set_expires(&mut response, expires_at);
                 }
                 Ok(response)

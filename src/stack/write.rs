@@ -133,6 +133,8 @@ impl Write {
                 }
                 None => {}
             }
+        } else if route.queue.turns || route.version.source == Source::Mint {
+            claimed.claim = self.note(&claimed).await?;
         }
         let again = claimed.rerun.is_some();
         let operation = claimed.claim.as_ref().map(|claim| claim.id);
@@ -228,22 +230,29 @@ impl Write {
         let entered = self.gate.keys.enter(&ask).await;
         self.told.wait_bound = Some(policy.max_wait);
         self.told.story.waited += began.elapsed();
-        match entered {
-            Err(Refusal { reason: Reason::StoreUnavailable, .. })
-                if route.on_store_failure == OnStoreFailure::Open =>
-            {
-                self.gate.metrics.store_errors.inc();
-                tracing::warn!(route = %route.name, "the store cannot be reached: a write passes without a record");
-                Ok(None)
-            }
-            Err(refusal) => {
-                if matches!(refusal.reason, Reason::StoreUnavailable | Reason::StoreFull) {
-                    self.gate.metrics.store_errors.inc();
-                }
-                Err(refusal)
-            }
-            Ok(entered) => Ok(Some(entered)),
+        self.pass_failed_store(entered.map(Some))
+    }
+
+    /// A write without a key leaves a record too where its turn has to be known after a restart (Q5).
+    async fn note(&self, claimed: &Claimed) -> Result<Option<Claim>, Refusal> {
+        let route = &self.entry.route;
+        self.pass_failed_store(self.gate.keys.note(&route.name, &claimed.name, &route.idempotency).await)
+    }
+
+    /// S4: a store that cannot be reached stops a write, unless its route lets them through.
+    fn pass_failed_store<T>(&self, asked: Result<Option<T>, Refusal>) -> Result<Option<T>, Refusal> {
+        let route = &self.entry.route;
+        let Err(refusal) = asked else { return asked };
+        if !matches!(refusal.reason, Reason::StoreUnavailable | Reason::StoreFull) {
+            return Err(refusal);
         }
+        self.gate.metrics.store_errors.inc();
+        let unavailable = matches!(refusal.reason, Reason::StoreUnavailable);
+        if unavailable && route.on_store_failure == OnStoreFailure::Open {
+            tracing::warn!(route = %route.name, "the store cannot be reached: a write passes without a record");
+            return Ok(None);
+        }
+        Err(refusal)
     }
 
     /// Waits for the turn, looks at the version inside it, and forwards (Q1, V5).
@@ -362,8 +371,15 @@ impl Write {
             followed: false,
         };
         let unknown = idempotency::unknown(route.idempotency.on_unknown, Some(&mark));
-        if let Some(claim) = &mut claimed.claim {
-            claim.forward(mark).await?;
+        if let Some(mut claim) = claimed.claim.take() {
+            match self.pass_failed_store(claim.forward(mark).await.map(Some).map_err(Refusal::from)) {
+                Ok(Some(())) => claimed.claim = Some(claim),
+                Ok(None) => claim.give_up().await,
+                Err(refusal) => {
+                    claimed.claim = Some(claim);
+                    return Err(refusal);
+                }
+            }
         }
         // From here on the work outlives its agent (K13), and ends with a rest unless its end becomes known (Q5).
         self.must_finish.set();

@@ -289,6 +289,10 @@ impl Store for Memory {
         Reply::now(Ok(found))
     }
 
+    fn outlives_process(&self) -> bool {
+        false
+    }
+
     fn reach(&self) -> Reply<()> {
         Reply::now(Ok(()))
     }

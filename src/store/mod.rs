@@ -128,6 +128,9 @@ pub trait Store: Send + Sync {
     /// Records in a phase, or all, at most `most`, in no order.
     fn scan(&self, phase: Option<Phase>, most: usize, now: Millis) -> Reply<Vec<(RecordId, Record)>>;
 
+    /// Whether what it holds is still there when this process has ended.
+    fn outlives_process(&self) -> bool;
+
     /// Whether it can be reached and takes writes now (O1).
     fn reach(&self) -> Reply<()>;
 

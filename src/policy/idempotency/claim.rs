@@ -21,6 +21,8 @@ pub struct Claim {
     /// The record's life from its end (K15), milliseconds.
     ttl: Millis,
     mark: Option<Box<Mark>>,
+    /// It has no key of an agent's: nobody asks for its answer, and its record ends with it.
+    keyless: bool,
     /// The unknown record that this claim took over (K12), to be put back if nothing comes of it.
     prior: Option<State>,
 }
@@ -54,6 +56,7 @@ impl Claim {
             doubtful: false,
             ttl,
             mark: None,
+            keyless: false,
             prior: None,
         }
     }
@@ -70,6 +73,17 @@ impl Claim {
         claim.phase = Phase::Forwarded;
         claim.prior = Some(prior);
         claim
+    }
+
+    pub(super) fn keyless(keys: &Arc<Keys>, id: RecordId, owner: Owner, ttl: Millis) -> Self {
+        let mut claim = Self::new(keys, id, owner, ttl);
+        claim.keyless = true;
+        claim
+    }
+
+    /// Whether an agent can ask for its answer again.
+    pub fn is_keyed(&self) -> bool {
+        !self.keyless
     }
 
     /// Whether it took over an unknown record that was not forwarded again yet.
@@ -148,6 +162,11 @@ impl Claim {
         let at = now();
         let expires_at = at.saturating_add(self.ttl);
         let (state, answer, phase) = match ended {
+            Ended::Done { .. } if self.keyless => {
+                self.step(self.before(), Set::Remove, None, version).await?;
+                self.phase = Phase::Done;
+                return Ok(expires_at);
+            }
             Ended::Done { status, answer } => {
                 let kept = answer.is_some();
                 (State::Done { status, kept, completed_at: at, expires_at }, answer, Phase::Done)

@@ -89,6 +89,36 @@ impl Keys {
         }
     }
 
+    /// A record for a write without a key that takes a turn, so that a restart knows what was out (Q5). `None` where
+    /// the store forgets with the process: then nobody could ask it.
+    ///
+    /// # Errors
+    /// 503 where the store cannot be asked.
+    pub async fn note(
+        self: &Arc<Self>,
+        route: &Arc<str>,
+        resource: &str,
+        policy: &Idempotency,
+    ) -> Result<Option<Claim>, Refusal> {
+        if !self.store.outlives_process() {
+            return Ok(None);
+        }
+        let (id, owner) = (RecordId(fastrand::u128(..).to_be_bytes()), self.next_owner());
+        let record = Record {
+            owner,
+            fingerprint: Fingerprint::from_bytes([0; 16]),
+            started_at: now(),
+            route: Arc::clone(route),
+            resource: resource.into(),
+            state: State::Claimed,
+        };
+        match self.store.claim(id, record, now()).await.map_err(refused)? {
+            Claimed::New => Ok(Some(Claim::keyless(self, id, owner, millis(policy.ttl)))),
+            // No two of these are the same; if they were, one of them would wait for nothing.
+            Claimed::Taken { .. } => Err(Reason::StoreUnavailable.into()),
+        }
+    }
+
     fn record(&self, ask: &Ask<'_>) -> Record {
         Record {
             owner: self.next_owner(),

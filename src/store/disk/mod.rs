@@ -257,6 +257,10 @@ impl Store for Disk {
         })
     }
 
+    fn outlives_process(&self) -> bool {
+        true
+    }
+
     fn reach(&self) -> Reply<()> {
         let up = self.up.load(Ordering::Acquire);
         Reply::now(if up { Ok(()) } else { Err(StoreError::Unavailable) })
