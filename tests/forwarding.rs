@@ -176,3 +176,27 @@ async fn bodies_without_a_key_stream_both_ways_whatever_their_size() {
     let lengths: Vec<_> = upstream.received(2).await.iter().map(|seen| seen.body.len()).collect();
     assert_eq!(lengths, [large.len() + 2; 2]);
 }
+
+// W1, F2
+#[tokio::test]
+async fn only_the_wait_is_used_up_here() {
+    let (upstream, proxy) = proxied("guard = \"tool\"\nidempotency.required = false").await;
+    let agent = Agent::new(&proxy);
+    let applied = || Reply::ok("ok").field("Preference-Applied", "return=minimal");
+    for key in [None, Some("k")] {
+        upstream.next(applied());
+        let mut call = agent.post("/x").header("prefer", "return=minimal, wait=3");
+        if let Some(key) = key {
+            call = call.key(key);
+        }
+        let answer = call.header("prefer", "handling=strict").await;
+        let mut wanted = vec!["return=minimal"];
+        if key.is_some() {
+            wanted.push("wait=3");
+        }
+        assert_eq!(answer.is(200).all("preference-applied"), wanted);
+    }
+    agent.post("/x").key("only").wait(3).await.is(200);
+    let asked: Vec<_> = upstream.requests().iter().map(|seen| seen.head.all("prefer").join(", ")).collect();
+    assert_eq!(asked, ["return=minimal, handling=strict", "return=minimal, handling=strict", ""]);
+}

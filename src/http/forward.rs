@@ -4,6 +4,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 
 use super::fields;
 use super::request::{Peer, Request};
+use crate::protocol::prefer::without_wait;
 
 /// Takes a request's fields and makes the upstream's of them: without those of this hop, with those of this proxy.
 ///
@@ -22,6 +23,22 @@ pub fn headers(request: &mut Request) -> HeaderMap {
         headers.insert(fields::FORWARDED, forwarded);
     }
     headers
+}
+
+/// What a guarded write does not ask of the upstream: the wait that is used up here (W1), and with a key an encoding of
+/// the answer that a replay's agent may not take (K9).
+pub fn of_write(headers: &mut HeaderMap, keyed: bool) {
+    if keyed {
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+    if !headers.contains_key(fields::PREFER) {
+        return;
+    }
+    let left = without_wait(&fields::lines(headers, &fields::PREFER));
+    match left.and_then(|left| HeaderValue::from_bytes(&left).ok()) {
+        Some(left) => drop(headers.insert(fields::PREFER, left)),
+        None => drop(headers.remove(fields::PREFER)),
+    }
 }
 
 /// `Forwarded` (RFC 7239), made anew only when the host is another than the last one of the connection.

@@ -45,6 +45,30 @@ impl Prefer {
     }
 }
 
+/// The preferences of all field lines but `wait`, which is used up here, as one line; `None` where none is left. The
+/// others are the upstream's to honor (RFC 7240 §2).
+pub fn without_wait(values: &[&[u8]]) -> Option<Vec<u8>> {
+    let mut left = Vec::new();
+    for value in values {
+        let mut rest: &[u8] = value;
+        while !rest.is_empty() {
+            let (member, behind) = split(rest, b',');
+            rest = behind;
+            let member = member.trim_ascii();
+            let (preference, _parameters) = split(member, b';');
+            let (name, _value) = split(preference, b'=');
+            if member.is_empty() || name.trim_ascii().eq_ignore_ascii_case(b"wait") {
+                continue;
+            }
+            if !left.is_empty() {
+                left.extend_from_slice(b", ");
+            }
+            left.extend_from_slice(member);
+        }
+    }
+    (!left.is_empty()).then_some(left)
+}
+
 /// Parts `text` at the first `mark` that is not inside a quoted string. Without one all is before it.
 fn split(text: &[u8], mark: u8) -> (&[u8], &[u8]) {
     let (mut inside, mut escaped) = (false, false);
@@ -125,6 +149,25 @@ mod tests {
         for (values, wait, respond_async) in table {
             let lines: Vec<_> = values.iter().map(|value| value.as_bytes()).collect();
             assert_eq!(Prefer::parse(&lines), Prefer { wait, respond_async }, "{values:?}");
+        }
+    }
+
+    // W1
+    #[test]
+    fn all_but_wait_is_the_upstreams() {
+        let table: [(&[&str], Option<&str>); 8] = [
+            (&[], None),
+            (&["wait=5"], None),
+            (&["WAIT = 5;x", " , "], None),
+            (&["return=minimal"], Some("return=minimal")),
+            (&["return=representation, wait=2"], Some("return=representation")),
+            (&["wait=2,a;wait=3", "b=\"x, wait=1\""], Some("a;wait=3, b=\"x, wait=1\"")),
+            (&["respond-async, wait=10"], Some("respond-async")),
+            (&["waits=1"], Some("waits=1")),
+        ];
+        for (values, left) in table {
+            let lines: Vec<_> = values.iter().map(|value| value.as_bytes()).collect();
+            assert_eq!(without_wait(&lines).as_deref(), left.map(str::as_bytes), "{values:?}");
         }
     }
 

@@ -120,7 +120,8 @@ impl Journey {
     fn dress(&self, response: &mut Response) {
         fields::add_via(response.headers_mut());
         if let Some(applied) = self.wait_bound.and_then(|bound| self.budget.applied(bound)) {
-            response.headers_mut().insert(fields::PREFERENCE_APPLIED, applied);
+            // Beside what the upstream applied.
+            response.headers_mut().append(fields::PREFERENCE_APPLIED, applied);
         }
         if let Some(resource) = &self.resource
             && let Ok(value) = HeaderValue::from_str(&percent_encode_non_ascii(resource))

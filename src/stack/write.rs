@@ -422,8 +422,8 @@ impl Write {
     }
 
     fn own_fields(&self, claimed: &Claimed, fence: u64, headers: &mut HeaderMap) {
+        forward::of_write(headers, claimed.key.is_some());
         if let Some(key) = &claimed.key {
-            version::identity_encoding(headers);
             // Spelled as the agent spelled it: many APIs know only bare keys (K16).
             if let Some(value) = fields::value(&key.as_sent()) {
                 headers.insert(fields::IDEMPOTENCY_KEY, value);

@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 
 use super::CONDITIONAL;
 use crate::config::checked::{Source, Version};
-use crate::http::{Body, Reason, Response, fields};
+use crate::http::{Body, Reason, Response};
 use crate::protocol::entity_tag::EntityTag;
 use crate::protocol::json;
 use crate::upstream::{Call, Client, Failure, Kind};
@@ -218,10 +218,4 @@ pub async fn refresh(probe: &Probe<'_>, method: &Method, answered: &HeaderMap) -
         Ok(Current::Tag(tag, _)) => Some(tag),
         Ok(Current::Nothing | Current::GivenOn(_)) | Err(_) => None,
     }
-}
-
-/// What a write sends upstream beside its own fields where its answer is kept (K9).
-pub fn identity_encoding(headers: &mut HeaderMap) {
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers.remove(fields::PREFER);
 }
