@@ -125,6 +125,7 @@ impl Gate {
             return Box::pin(self.observe(journey, entry, request)).await;
         }
         if entry.route.is_read(&request.method) {
+            identity::is_one(&request.headers, &rules.config.identity)?;
             return Box::pin(self.read(journey, entry, request)).await;
         }
         // Whose keys it may use (I1).

@@ -44,5 +44,8 @@ async fn two_identities_are_none() {
     let (upstream, proxy) = proxied(TOOL).await;
     let call = Agent::new(&proxy).post("/x").key("k");
     call.header("authorization", "Bearer 1").header("authorization", "Bearer 2").await.refused("bad-request");
+    // A read too, though nothing is kept of it.
+    let call = Agent::new(&proxy).get("/x");
+    call.header("authorization", "Bearer 1").header("authorization", "Bearer 2").await.refused("bad-request");
     assert!(upstream.requests().is_empty());
 }
