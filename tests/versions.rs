@@ -385,3 +385,37 @@ async fn an_upstreams_own_412_shows_what_is_there_where_that_is_asked_for() {
     let both = agent.put("/d").key("l").if_match("\"v1\"").if_none_match("\"v2\"").body("1").await;
     assert!(!both.refused("stale-version").detail.contains("already exists"), "{both}");
 }
+
+// V2
+#[tokio::test]
+async fn an_upstreams_tag_on_anything_but_a_200_is_no_version() {
+    let (upstream, proxy) = proxied("version = \"etag\"").await;
+    let agent = Agent::new(&proxy);
+    for (status, has) in [(200, true), (203, false), (206, true), (404, false), (410, false), (500, false)] {
+        upstream.next(Reply::new(status).field("ETag", "\"e\""));
+        let answer = agent.get("/d").header("range", "bytes=0-1").await;
+        assert_eq!(answer.is(status).headers.contains_key("etag"), has, "{answer}");
+    }
+    upstream.next(Reply::new(304).field("ETag", "\"e\""));
+    assert_eq!(agent.get("/d").if_none_match("\"e\"").await.is(304).etag(), "\"e\"");
+    let (upstream, proxy) = proxied("version = \"mint\"").await;
+    upstream.next(Reply::ok("ok").field("Accept-Ranges", "bytes"));
+    let answer = Agent::new(&proxy).get("/d").header("range", "bytes=0-1").await;
+    // A range is answered whole, and none is offered.
+    assert_eq!((answer.is(200).text().as_str(), answer.header("accept-ranges")), ("ok", None));
+}
+
+// V7
+#[tokio::test]
+async fn what_was_made_elsewhere_has_no_version_here() {
+    for source in ["hash", "etag", "mint"] {
+        let (upstream, proxy) =
+            proxied(&format!("version = {{ source = \"{source}\", required = [] }}")).await;
+        let agent = Agent::new(&proxy);
+        let made = Reply::new(201).field("ETag", "\"e\"");
+        upstream.next(made.clone().field("Location", "/d/1"));
+        assert_eq!(agent.put("/d").key("1").await.is(201).header("onceward-version"), None, "{source}");
+        upstream.next(made);
+        agent.put("/d").key("2").await.is(201).needs("onceward-version");
+    }
+}

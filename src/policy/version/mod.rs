@@ -76,8 +76,8 @@ pub fn names_next_version(
     if !status.is_success() {
         return false;
     }
-    if status == StatusCode::CREATED && *method == Method::POST && headers.contains_key(header::LOCATION) {
-        // The location is another resource than the one that was posted to.
+    if status == StatusCode::CREATED && headers.contains_key(header::LOCATION) {
+        // What was made is at that location, which may be another resource than the target.
         return false;
     }
     *method != Method::POST || resource_by_hand

@@ -76,7 +76,10 @@ pub async fn with_version(
 }
 
 fn by_etag(mut answer: Response, reading: &Reading) -> Response {
-    match strong_tag(answer.headers()) {
+    // A part and a 304 are of the 200 that has the tag; on anything else a tag is no version.
+    let of_it =
+        matches!(answer.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED);
+    match strong_tag(answer.headers()).filter(|_| of_it) {
         Some(tag) if answer.status() == StatusCode::OK => finish(answer, &tag, reading),
         Some(_) => answer,
         None => {
@@ -89,6 +92,8 @@ fn by_etag(mut answer: Response, reading: &Reading) -> Response {
 
 fn by_mint(mut answer: Response, reading: &Reading) -> Response {
     answer.headers_mut().remove(header::ETAG);
+    // A range is answered whole.
+    answer.headers_mut().remove(header::ACCEPT_RANGES);
     let has_version =
         if reading.any_method { answer.status().is_success() } else { answer.status() == StatusCode::OK };
     match &reading.minted {
