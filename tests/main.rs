@@ -26,6 +26,7 @@ mod minted;
 mod operation;
 mod operations;
 mod preconditions;
+mod promises;
 mod real_apis;
 mod refusals;
 mod routes;

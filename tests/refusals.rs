@@ -99,7 +99,13 @@ async fn whatever_an_agent_sends_a_refusal_keeps_its_form() {
         assert!(answer.is_refusal(), "{answer}");
         answer.refused("stale-version");
     }
-    for path in [format!("/{long}"), "/a.%20b.%20c.%20d".to_owned(), "/%0d%0aX:%20y".to_owned()] {
+    for path in [
+        "/a.".to_owned(),
+        "/a!".to_owned(),
+        format!("/{long}"),
+        "/a.%20b.%20c.%20d".to_owned(),
+        "/%0d%0aX:%20y".to_owned(),
+    ] {
         assert!(agent.put(&path).key("k").await.is_refusal());
         assert!(agent.put(&path).await.is_refusal());
     }

@@ -317,3 +317,27 @@ async fn a_record_lives_from_its_end_and_a_claim_as_long_as_it_runs() {
     agent.post("/x").key("k").await.is(200).is_first_run();
     assert_eq!(upstream.requests().len(), 2);
 }
+
+// K12, P2
+#[tokio::test]
+async fn what_keeps_it_unknown_is_said_as_it_is() {
+    let lost = AtomicBool::new(false);
+    let upstream = Upstream::answering(move |seen| {
+        let reply = Reply::json(200, &json!({"value": 1}));
+        if seen.method == "PUT" && !lost.swap(true, Ordering::SeqCst) { reply.cut() } else { reply }
+    });
+    let upstream = upstream.await;
+    let proxy = Proxy::route(&upstream, "version = \"hash\"\nidempotency.settle = \"0s\"").await;
+    let agent = Agent::new(&proxy);
+    let tag = agent.tag("/d").await;
+    let write = |key: &str, tag: &str| agent.put("/d").key(key).if_match(tag).json(&json!({"value": 1}));
+    write("k", &tag).await.refused("upstream-broke-off");
+    // This retry was built on something else: the version has not moved, and nobody says that it has.
+    let other = write("k", "\"other\"").await.refused("outcome-unknown");
+    assert!(!other.detail.contains(" went ") && other.json.get("current_etag").is_none(), "{}", other.json);
+    write("between", &tag).await.is(200);
+    let between = write("k", &tag).await.refused("outcome-unknown");
+    assert!(between.detail.contains("another write went to it"), "{}", between.detail);
+    assert_eq!(between.json["compared_etag"], between.json["current_etag"]);
+    assert_eq!(upstream.with_method("PUT").len(), 2);
+}

@@ -76,7 +76,8 @@ pub(super) fn page(code: &str) -> Result<Response, Refusal> {
 
 /// One code in Markdown.
 pub fn section(reason: &Reason) -> String {
-    let subject = Subject { method: "PUT".to_owned(), path: "/documents/7".to_owned(), markdown: false };
+    let (method, path) = ("PUT".to_owned(), "/documents/7".to_owned());
+    let subject = Subject { method, resource: path.clone(), path, markdown: false };
     format!(
         "## `{}`\n\n{}. Status {}, `executed: \"{}\"`, `retry: \"{}\"`.\n\n> {}\n",
         reason.code(),

@@ -15,6 +15,8 @@ use crate::protocol::path::percent_encode_non_ascii;
 pub struct Subject {
     pub method: String,
     pub path: String,
+    /// What is to be read again: the path, or the resource where the operator set it by hand.
+    pub resource: String,
     /// `Accept: text/markdown` (P1).
     pub markdown: bool,
 }
@@ -22,7 +24,13 @@ pub struct Subject {
 impl Subject {
     /// Of a request's head; `accept` are the lines of that field.
     pub fn new<'a>(method: &http::Method, path: &str, accept: impl Iterator<Item = &'a HeaderValue>) -> Self {
-        Self { method: quoted(method.as_str()), path: quoted(path), markdown: wants_markdown(accept) }
+        let path = quoted(path);
+        Self {
+            method: quoted(method.as_str()),
+            resource: path.clone(),
+            path,
+            markdown: wants_markdown(accept),
+        }
     }
 }
 
@@ -44,17 +52,25 @@ fn wants_markdown<'a>(accept: impl Iterator<Item = &'a HeaderValue>) -> bool {
 }
 
 /// A value from outside as it may stand in a sentence: no control characters, and so short that the sentence stays
-/// under 200 characters (P2).
+/// under 200 characters (P2). Of a longer one the middle is left out: what tells it from its like is mostly at its end.
+/// One that ends as a sentence does is set apart, or it would end the one that it stands in.
 pub fn quoted(value: &str) -> String {
+    if value.ends_with(['.', '!', '?']) {
+        return format!("`{}`", shortened(value, 58));
+    }
     shortened(value, 60)
 }
 
 fn shortened(value: &str, most: usize) -> String {
     let clean = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    if value.chars().count() <= most {
+    let length = value.chars().count();
+    if length <= most {
         return value.chars().map(clean).collect();
     }
-    value.chars().take(most - 1).map(clean).chain(std::iter::once('…')).collect()
+    let head = most / 3;
+    let tail = length - (most - 1 - head);
+    let ends = value.chars().take(head).chain(std::iter::once('…')).chain(value.chars().skip(tail));
+    ends.map(clean).collect()
 }
 
 impl Refusal {
@@ -208,7 +224,7 @@ impl Reason {
 
     /// One or two sentences for the agent's model: what happened, and what to do next (P2).
     pub fn detail(&self, subject: &Subject) -> String {
-        let Subject { method, path, .. } = subject;
+        let Subject { method, path, resource, .. } = subject;
         match self {
             Self::BadRequest(what) => {
                 format!("{what} Nothing was forwarded; correct the request and send it again.")
@@ -238,15 +254,17 @@ impl Reason {
                     "{what} did not arrive in time, and nothing was forwarded. Send the whole request again."
                 )
             }
-            Self::StaleVersion { current, wanted_none, .. } => stale(path, current.as_ref(), *wanted_none),
+            Self::StaleVersion { current, wanted_none, .. } => {
+                stale(resource, current.as_ref(), *wanted_none)
+            }
             Self::InFlight => format!(
                 "The first {method} {path} with this Idempotency-Key is still running. Send it again with the same \
                  key after the time in Retry-After to get its answer."
             ),
-            Self::OutcomeUnknown(unknown) => unknown_detail(unknown, method, path),
+            Self::OutcomeUnknown(unknown) => unknown_detail(unknown, subject),
             Self::ResponseNotKept { upstream_status } => format!(
                 "{method} {path} was executed and the upstream answered {upstream_status}, but the answer was not \
-                 kept. Do not send it again; read {path} to see the result."
+                 kept. Do not send it again; read {resource} to see the result."
             ),
             Self::BodyTooLarge { limit } => format!(
                 "The body of {method} {path} is larger than {limit} bytes, and nothing was forwarded. Send less in \
@@ -260,12 +278,12 @@ impl Reason {
                 "This Idempotency-Key was first used for a different request than this {method} {path}. Send this \
                  write with a new key."
             ),
-            Self::MissingPrecondition { any } => missing_precondition(*any, method, path),
+            Self::MissingPrecondition { any } => missing_precondition(*any, subject),
             Self::QueueFull { waiting } => format!(
-                "{waiting} writes already wait for {path}, and nothing was done. Send the same request with the same \
+                "{waiting} writes already wait for {resource}, and nothing was done. Send the same request with the same \
                  Idempotency-Key after the time in Retry-After."
             ),
-            Self::QueueTimeout { resting, .. } => queue_timeout(*resting, path),
+            Self::QueueTimeout { resting, .. } => queue_timeout(*resting, resource),
             Self::InternalError(executed) => internal(*executed, method, path),
             Self::UpstreamUnreachable(why) => format!(
                 "The API behind {path} could not be reached ({}), so nothing was done. Send the same request again \
@@ -273,15 +291,15 @@ impl Reason {
                 quoted(why)
             ),
             Self::VersionUnavailable(why) => format!(
-                "The current version of {path} could not be read ({}), so nothing was done. Send the same request \
+                "The current version of {resource} could not be read ({}), so nothing was done. Send the same request \
                  again after the time in Retry-After.",
                 quoted(why)
             ),
             Self::UpstreamBrokeOff { write } => {
-                upstream_failed("broke off before its answer was whole", write.as_ref(), method, path)
+                upstream_failed("broke off before its answer was whole", write.as_ref(), subject)
             }
             Self::UpstreamTimeout { write } => {
-                upstream_failed("did not answer in time", write.as_ref(), method, path)
+                upstream_failed("did not answer in time", write.as_ref(), subject)
             }
             Self::StoreUnavailable => format!(
                 "Onceward's store cannot be reached, so {method} {path} was not forwarded. Send the same request \
@@ -302,11 +320,11 @@ impl Reason {
                 )
             }
             Self::Leased { seconds } => format!(
-                "Another agent holds {path} for up to {seconds} seconds more, and nothing was done. Send the same \
+                "Another agent holds {resource} for up to {seconds} seconds more, and nothing was done. Send the same \
                  request with the same Idempotency-Key after the time in Retry-After."
             ),
             Self::LeaseLost => format!(
-                "Your lease on {path} has ended, and nothing was done. Acquire a new lease, read {path} again, and \
+                "Your lease on {resource} has ended, and nothing was done. Acquire a new lease, read {resource} again, and \
                  then send your change with the new lease."
             ),
             Self::ClaimLost => {
@@ -327,70 +345,78 @@ impl Reason {
     }
 }
 
-fn stale(path: &str, current: Option<&EntityTag>, wanted_none: bool) -> String {
+fn stale(resource: &str, current: Option<&EntityTag>, wanted_none: bool) -> String {
     match (current, wanted_none) {
         (Some(tag), false) => format!(
-            "{path} has changed since you read it. Read {path} again, apply your change to it, and send it with a \
+            "{resource} has changed since you read it. Read {resource} again, apply your change to it, and send it with a \
              new Idempotency-Key and If-Match {}.",
             shown_tag(Some(tag))
         ),
         (Some(tag), true) => format!(
-            "{path} already exists. Read {path}, apply your change to it, and send it with a new Idempotency-Key and \
+            "{resource} already exists. Read {resource}, apply your change to it, and send it with a new Idempotency-Key and \
              If-Match {}.",
             shown_tag(Some(tag))
         ),
         (None, false) => format!(
-            "{path} does not have the version that you sent, and its current version is not known here or it no \
-             longer exists. Read {path} again before you decide what to write."
+            "{resource} does not have the version that you sent, and its current version is not known here or it no \
+             longer exists. Read {resource} again before you decide what to write."
         ),
         (None, true) => {
             format!(
-                "{path} already exists. Read {path}, and send your change with the ETag that you get in If-Match."
+                "{resource} already exists. Read {resource}, and send your change with the ETag that you get in If-Match."
             )
         }
     }
 }
 
-fn missing_precondition(any: bool, method: &str, path: &str) -> String {
+fn missing_precondition(any: bool, subject: &Subject) -> String {
+    let Subject { method, path, resource, .. } = subject;
     if any {
         return format!(
-            "If-Match: * names no version, and {method} {path} needs one. Read {path}, apply your change to it, and \
+            "If-Match: * names no version, and {method} {path} needs one. Read {resource}, apply your change to it, and \
              send it with the ETag that you get in If-Match."
         );
     }
     format!(
-        "{method} {path} needs the version it was built on. Read {path}, apply your change to it, and send it with \
+        "{method} {path} needs the version it was built on. Read {resource}, apply your change to it, and send it with \
          the ETag that you get in If-Match (If-None-Match: * to create it)."
     )
 }
 
-fn queue_timeout(resting: bool, path: &str) -> String {
+fn queue_timeout(resting: bool, resource: &str) -> String {
     if resting {
         return format!(
-            "{path} rests because an earlier write to it ended with an unknown outcome, and nothing was done. Send \
+            "{resource} rests because an earlier write to it ended with an unknown outcome, and nothing was done. Send \
              the same request with the same Idempotency-Key after the time in Retry-After."
         );
     }
     format!(
-        "Other writes to {path} took longer than this one may wait, and nothing was done. Send the same request with \
+        "Other writes to {resource} took longer than this one may wait, and nothing was done. Send the same request with \
          the same Idempotency-Key after the time in Retry-After."
     )
 }
 
-fn unknown_detail(unknown: &Unknown, method: &str, path: &str) -> String {
+fn unknown_detail(unknown: &Unknown, subject: &Subject) -> String {
+    let Subject { method, path, resource, .. } = subject;
     match unknown {
         Unknown::Held => format!(
             "No whole answer came to the first {method} {path}, so it may or may not have been executed. Do not send \
              it under a new key; ask an operator to resolve it."
         ),
         Unknown::Compared => format!(
-            "No whole answer came to the first {method} {path}, so it may or may not have been executed. Read {path} \
+            "No whole answer came to the first {method} {path}, so it may or may not have been executed. Read {resource} \
              to see whether your change is in it before you write again."
         ),
+        Unknown::Moved { compared, current } if compared == current => format!(
+            "{} has version {} again, but another write went to it since the first {method}, whose answer never \
+             came. Read {resource} to see whether your change is in it before you write again.",
+            shortened(resource, 40),
+            shown_tag(current.as_ref())
+        ),
         Unknown::Moved { compared, current } => format!(
-            "{} went from version {} to {} since the first {method}, whose answer never came. Read {path} to see \
+            "{} went from version {} to {} since the first {method}, whose answer never came. Read {resource} to see \
              whether your change is in it before you write again.",
-            shortened(path, 40),
+            shortened(resource, 40),
             shown_tag(compared.as_ref()),
             shown_tag(current.as_ref())
         ),
@@ -406,7 +432,8 @@ fn shown_tag(tag: Option<&EntityTag>) -> String {
     tag.map_or_else(|| "none".to_owned(), |tag| shortened(tag.as_str(), 40))
 }
 
-fn upstream_failed(what: &str, write: Option<&Unknown>, method: &str, path: &str) -> String {
+fn upstream_failed(what: &str, write: Option<&Unknown>, subject: &Subject) -> String {
+    let Subject { method, path, resource, .. } = subject;
     match write {
         None => format!(
             "The API behind {path} {what}. Send the same request again after the time in Retry-After."
@@ -416,7 +443,7 @@ fn upstream_failed(what: &str, write: Option<&Unknown>, method: &str, path: &str
              key; ask an operator to resolve it."
         ),
         Some(Unknown::Compared | Unknown::Moved { .. }) => format!(
-            "The API behind {path} {what}, so {method} may or may not have been executed. Read {path} to see whether \
+            "The API behind {path} {what}, so {method} may or may not have been executed. Read {resource} to see whether \
              your change is in it before you write again."
         ),
         Some(Unknown::Rerun) => format!(

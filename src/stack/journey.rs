@@ -111,8 +111,14 @@ impl Journey {
             refusal.resource.clone_from(&self.resource);
         }
         let mut subject = Subject::new(&self.method, self.uri.path(), self.accept.iter());
+        let by_hand = self.entry.as_ref().is_some_and(|entry| entry.route.resource.is_some());
+        if let Some(resource) = self.resource.as_deref().filter(|_| by_hand) {
+            // Two resources may be written through one path.
+            subject.resource = quoted(resource);
+        }
         if let Some((method, path)) = &self.about {
             (subject.method, subject.path) = ((*method).to_owned(), quoted(path));
+            subject.resource.clone_from(&subject.path);
         }
         refusal.into_response(&subject)
     }

@@ -341,8 +341,12 @@ impl Write {
             Some(claim) => !self.gate.keys.is_followed(claim.id).await?,
             None => false,
         };
-        if current != was || !is_last || !claimed.preconditions.holds(current.as_ref()) {
+        if current != was || !is_last {
             return Err(Reason::OutcomeUnknown(Unknown::Moved { compared: was, current }).into());
+        }
+        if !claimed.preconditions.holds(current.as_ref()) {
+            // This retry was built on another version than the first run; that one is as unknown as before.
+            return Err(Reason::OutcomeUnknown(Unknown::Compared).into());
         }
         Ok(Compared { with: Some(current), forwarded: mark.forwarded.is_some() })
     }
