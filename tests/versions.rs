@@ -419,3 +419,45 @@ async fn what_was_made_elsewhere_has_no_version_here() {
         agent.put("/d").key("2").await.is(201).needs("onceward-version");
     }
 }
+
+// V7, K10
+#[tokio::test]
+async fn an_answer_that_is_passed_through_tells_the_version_that_is_known_by_then() {
+    let large = "x".repeat(2 << 20);
+    for (source, told) in [("mint", true), ("etag", true), ("upstream", true), ("hash", false)] {
+        let (upstream, proxy) =
+            proxied(&format!("version = {{ source = \"{source}\", required = [] }}")).await;
+        let agent = Agent::new(&proxy);
+        upstream.next(Reply::ok(large.clone()).field("ETag", "\"e\""));
+        let answer = agent.put("/d").key("1").await;
+        let version = answer.is(200).header("onceward-version");
+        assert_eq!(version.is_some(), told, "{source}");
+        if source == "mint" {
+            agent.put("/d").key("2").if_match(&version.unwrap()).await.is(200);
+        }
+    }
+    // One that breaks off moved to where nobody was told of.
+    let (upstream, proxy) = proxied("version = \"mint\"\nidempotency.settle = \"0s\"").await;
+    let agent = Agent::new(&proxy);
+    let tag = agent.tag("/d").await;
+    upstream.next(Reply::ok(large).cut_after(1 << 20));
+    let mut raw = Raw::connect(&proxy).await;
+    raw.send(format!(
+        "PUT /d HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\nIf-Match: {tag}\r\nContent-Length: 0\r\n\r\n"
+    ))
+    .await;
+    let cut = raw.answer().await;
+    assert!(!cut.whole, "a cut answer that looks whole");
+    agent.put("/d").key("k").if_match(&tag).wait(10).await.refused("outcome-unknown");
+    let told = cut.needs("onceward-version");
+    agent.put("/d").key("2").if_match(&told).await.refused("stale-version");
+}
+
+// V2, K11
+#[tokio::test]
+async fn a_read_whose_body_stops_coming_took_too_long() {
+    let (upstream, proxy) = proxied("version = \"hash\"\nlimits.upstream_idle = \"200ms\"").await;
+    upstream.next(Reply::ok("half of it").paused_after(4, &Gate::closed()));
+    let problem = Agent::new(&proxy).get("/d").await.refused("upstream-timeout");
+    assert_eq!((problem.executed.as_str(), problem.retry.as_str()), ("no", "same-key"));
+}

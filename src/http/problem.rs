@@ -236,7 +236,9 @@ impl Reason {
             Self::InvalidKey(what) => format!(
                 "{what} Send 1 to 255 visible ASCII characters, such as a UUID, in one Idempotency-Key header."
             ),
-            Self::InvalidPrecondition(what) => what.clone(),
+            Self::InvalidPrecondition(what) => {
+                format!("{what} Read {resource} again, and send the ETag that you get as it is in If-Match.")
+            }
             Self::NoResource(part) => format!(
                 "{method} {path} does not say what it changes: {} gave no text or number. Add it and send the \
                  request again.",

@@ -179,34 +179,51 @@ impl Pending {
 
     /// Passes an answer through that is not kept (K10). Its end is recorded whatever the agent does (K13, Q3).
     ///
+    /// `told`: the upstream's own tag, where the answer may name one; nothing is read again before the end (V7).
+    ///
     /// # Errors
-    /// 503 where the store does not take that it began.
+    /// K4: the store does not take that it began. The upstream has run it, so its end is recorded all the same.
     pub(super) async fn streams(
         mut self,
-        head: response::Parts,
+        mut head: response::Parts,
         body: Body,
-        total: Instant,
-        write_time: Duration,
+        (told, names_next): (Option<EntityTag>, bool),
+        (total, write_time): (Instant, Duration),
         tasks: &TaskTracker,
     ) -> Result<Response, Reason> {
-        if let Some(claim) = &mut self.claim {
-            claim.streams(head.status.as_u16()).await?;
-        }
-        let mut head = head;
-        publish::dress(&mut head, &self.route, None, false);
         let status = head.status;
+        let begun = match &mut self.claim {
+            Some(claim) => claim.streams(status.as_u16()).await,
+            None => Ok(()),
+        };
+        // A minted version moves at the end, yet its number can be given now.
+        let moves = self.next_version(status, self.meaning(status)).await;
+        let minted = moves.and_then(|to| EntityTag::parse(&self.store.minted_tag(to.resource, to.to)));
+        publish::dress(&mut head, &self.route, minted.or(told).filter(|_| names_next), false);
         let own_tasks = tasks.clone();
         let (pump, body) = publish::relay(body, total, write_time);
         tasks.spawn(async move {
             let whole = pump.run().await;
-            self.streamed(status, whole, &own_tasks).await;
+            self.streamed(status, whole, moves, &own_tasks).await;
         });
-        Ok(Response::from_parts(head, body))
+        match begun {
+            Ok(()) => Ok(Response::from_parts(head, body)),
+            Err(_) => Err(Reason::ResultNotStored { upstream_status: status.as_u16() }),
+        }
     }
 
-    async fn streamed(mut self, status: StatusCode, whole: bool, tasks: &TaskTracker) {
+    async fn streamed(
+        mut self,
+        status: StatusCode,
+        whole: bool,
+        announced: Option<Move>,
+        tasks: &TaskTracker,
+    ) {
         let meaning = if whole { self.meaning(status) } else { Meaning::Unknown };
-        let moves = self.next_version(status, meaning).await;
+        let moves = match announced.filter(|_| meaning == Meaning::Keep) {
+            Some(announced) => Some(announced),
+            None => self.next_version(status, meaning).await,
+        };
         let ended = match meaning {
             Meaning::Keep => Ended::Done { status: status.as_u16(), answer: None },
             Meaning::Release => Ended::Released,

@@ -142,8 +142,11 @@ impl Gate {
     }
 }
 
-/// A read's answer that broke off: nothing was done, and it may be asked for again.
-fn broke_off(_: crate::http::BoxError) -> Refusal {
+/// A read's answer that broke off, or stopped coming: nothing was done, and it may be asked for again.
+fn broke_off(why: crate::http::BoxError) -> Refusal {
+    if why.is::<crate::upstream::Idle>() {
+        return Reason::UpstreamTimeout { write: None }.into();
+    }
     Reason::UpstreamBrokeOff { write: None }.into()
 }
 

@@ -375,6 +375,9 @@ impl Write {
             followed: false,
         };
         let unknown = idempotency::unknown(route.idempotency.on_unknown, Some(&mark));
+        // From here on the work outlives its agent (K13): one that leaves while this is stored would leave a record
+        // behind that nobody ends.
+        self.must_finish.set();
         if let Some(mut claim) = claimed.claim.take() {
             match self.pass_failed_store(claim.forward(mark).await.map(Some).map_err(Refusal::from)) {
                 Ok(Some(())) => claimed.claim = Some(claim),
@@ -385,8 +388,7 @@ impl Write {
                 }
             }
         }
-        // From here on the work outlives its agent (K13), and ends with a rest unless its end becomes known (Q5).
-        self.must_finish.set();
+        // And it ends with a rest unless its end becomes known (Q5).
         if let Some(turn) = &mut turn {
             turn.forwarded(route.idempotency.settle);
         }
@@ -530,7 +532,10 @@ impl Write {
             Content::Streams(body) => {
                 self.told.story.outcome = outcome(pending.meaning(head.status));
                 let write_time = self.rules.config.limits.write_time;
-                Ok(pending.streams(head, body, total, write_time, &tasks).await?)
+                let names_next = self.names_next(&head);
+                let told = version::told(&self.entry.route.version.source, &head.headers);
+                let bounds = (total, write_time);
+                Ok(pending.streams(head, body, (told, names_next), bounds, &tasks).await?)
             }
             Content::Broke(error) => {
                 let idle = error.is::<crate::upstream::Idle>() || Deadline::now() >= total;
@@ -541,6 +546,11 @@ impl Write {
         }
     }
 
+    fn names_next(&self, head: &response::Parts) -> bool {
+        let by_hand = self.entry.route.resource.is_some();
+        version::names_next_version(&self.request.method, head.status, &head.headers, by_hand)
+    }
+
     /// The version to send next (V7), and whether the answer may name it.
     async fn next_version(
         &mut self,
@@ -549,8 +559,7 @@ impl Write {
         meaning: Meaning,
         probed: &HeaderMap,
     ) -> (Option<EntityTag>, bool) {
-        let by_hand = self.entry.route.resource.is_some();
-        let names = version::names_next_version(&self.request.method, head.status, &head.headers, by_hand);
+        let names = self.names_next(head);
         if !names || meaning != Meaning::Keep {
             return (None, names);
         }

@@ -201,21 +201,26 @@ pub(super) fn digest_tag(hasher: &blake3::Hasher) -> Option<EntityTag> {
 ///
 /// `answered` are the fields of the write's answer, as the upstream sent them.
 pub async fn refresh(probe: &Probe<'_>, method: &Method, answered: &HeaderMap) -> Option<EntityTag> {
-    match &probe.version.source {
-        Source::Etag | Source::Upstream => {
-            if let Some(tag) = strong_tag(answered) {
-                return Some(tag);
-            }
-        }
-        Source::Hash | Source::Field(_) => {}
-        Source::Mint | Source::None => return None,
+    if let Some(tag) = told(&probe.version.source, answered) {
+        return Some(tag);
     }
-    let gone = *method == Method::DELETE;
-    if gone || !probe.version.refresh || probe.version.source == Source::Upstream {
+    let reads = match &probe.version.source {
+        Source::Hash | Source::Field(_) | Source::Etag => probe.version.refresh,
+        Source::Upstream | Source::Mint | Source::None => false,
+    };
+    if !reads || *method == Method::DELETE {
         return None;
     }
     match probe.current().await {
         Ok(Current::Tag(tag, _)) => Some(tag),
         Ok(Current::Nothing | Current::GivenOn(_)) | Err(_) => None,
+    }
+}
+
+/// The version that the upstream itself tells with the answer to a write.
+pub fn told(source: &Source, answered: &HeaderMap) -> Option<EntityTag> {
+    match source {
+        Source::Etag | Source::Upstream => strong_tag(answered),
+        Source::Hash | Source::Field(_) | Source::Mint | Source::None => None,
     }
 }
