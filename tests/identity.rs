@@ -49,3 +49,17 @@ async fn two_identities_are_none() {
     call.header("authorization", "Bearer 1").header("authorization", "Bearer 2").await.refused("bad-request");
     assert!(upstream.requests().is_empty());
 }
+
+// I1, F5
+#[tokio::test]
+async fn a_cookie_in_pieces_is_one_identity() {
+    let (upstream, proxy) = proxied(&format!("{TOOL}\n[identity]\nheader = \"Cookie\"")).await;
+    let agent = Agent::http2(&proxy);
+    let call = || agent.post("/x").key("k").header("cookie", "a=1").header("cookie", "b=2");
+    let first = call().await;
+    call().await.replays(first.is(200));
+    let http_1 = Agent::new(&proxy).post("/x").key("k").header("cookie", "a=1; b=2").await;
+    http_1.replays(&first);
+    let seen = upstream.requests();
+    assert_eq!((seen.len(), seen[0].head.all("cookie")), (1, vec!["a=1; b=2".to_owned()]));
+}

@@ -149,6 +149,32 @@ async fn an_agent_that_left_the_line_is_not_forwarded() {
     agent.post("/x").key("left").await.is(200).is_first_run();
 }
 
+// Q2, K6, K13
+#[tokio::test]
+async fn a_reset_stream_leaves_as_a_reset_connection_does() {
+    let (upstream, proxy) = proxied(ONE).await;
+    let (agent, gate) = (Agent::http2(&proxy), Gate::closed());
+    upstream.next(Reply::ok("made").held(&gate));
+    let forwarded = agent.post("/x").key("forwarded").spawn();
+    upstream.arrived(1).await;
+    let left = agent.post("/x").key("left").spawn();
+    proxy.waiting(1).await;
+    // The other streams of the connection stay.
+    left.abort();
+    proxy.waiting(0).await;
+    forwarded.abort();
+    agent.get("/y").await.is(200);
+    let waits = agent.post("/x").key("forwarded").wait(10).spawn();
+    gate.open();
+    let replay = waits.await.unwrap();
+    assert_eq!(
+        (replay.is(200).text().as_str(), replay.needs("idempotent-replayed").as_str()),
+        ("made", "true")
+    );
+    assert_eq!(keys(&upstream), ["forwarded"]);
+    agent.post("/x").key("left").await.is(200).is_first_run();
+}
+
 // Q3
 #[tokio::test]
 async fn a_turn_lasts_until_the_last_byte_has_come() {

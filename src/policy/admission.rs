@@ -38,6 +38,7 @@ pub fn request(
     // What HTTP/1 sends was looked at byte by byte before it came here.
     if parts.version == Version::HTTP_2 {
         check_http2(target.as_str(), &host, &parts.method, limits)?;
+        join_cookies(&mut parts.headers);
     }
     let normal = NormalPath::parse(target.path()).map_err(|problem| bad(&problem.to_string()))?;
     let body = if http_body::Body::is_end_stream(&body) { Body::Empty } else { Body::Incoming(body) };
@@ -91,6 +92,17 @@ fn check_http2(target: &str, host: &HeaderValue, method: &Method, limits: &Limit
         return Err(bad("The request's authority is not a host with an optional port."));
     }
     Ok(())
+}
+
+/// HTTP/2 may send one `Cookie` in pieces, and nobody behind it knows them as one field (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let pieces: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if pieces.len() < 2 {
+        return;
+    }
+    if let Ok(whole) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, whole);
+    }
 }
 
 /// Memory for bodies that are held whole, shared by all requests (`limits.buffered`).
