@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::harness::ledger::Ledger;
-use crate::harness::{Agent, Proxy, proxied};
+use crate::harness::{Agent, Proxy, Reply, Upstream, proxied};
 
 async fn with_document(route: &str) -> (Ledger, Proxy) {
     let ledger = Ledger::start().await;
@@ -142,4 +142,38 @@ async fn a_retry_whose_own_first_run_moved_the_version_is_a_replay() {
         agent.put("/d").key("k").json(&json!({"value": 2})).await.refused("missing-precondition");
         assert_eq!(ledger.effects().len(), 1);
     }
+}
+
+// V6
+#[tokio::test]
+async fn what_is_current_is_shown_in_the_upstreams_own_bytes() {
+    for source in ["hash", "etag", "mint", "upstream"] {
+        for (body, shown) in [
+            (
+                "{\"n\": 12345678901234567890123.10, \"a\": 1}\n",
+                "{\"n\": 12345678901234567890123.10, \"a\": 1}",
+            ),
+            ("plain \"text\"", "\"plain \\\"text\\\"\""),
+        ] {
+            let upstream = Upstream::answering(move |seen| match seen.method.as_str() {
+                "GET" | "HEAD" => Reply::ok(body).field("ETag", "\"e\""),
+                _ => Reply::new(412),
+            });
+            let upstream = upstream.await;
+            let route = format!("version = {{ source = \"{source}\", include_current = true }}");
+            let proxy = Proxy::route(&upstream, &route).await;
+            let stale = Agent::new(&proxy).put("/d").key("k").if_match("\"old\"").json(&json!({})).await;
+            stale.refused("stale-version");
+            let whole = stale.text();
+            assert!(whole.contains(&format!("\"current\":{shown}")), "{source}: {whole}");
+            let agent = Agent::new(&proxy).with("accept", "text/markdown");
+            let markdown = agent.put("/d").key("k").if_match("\"old\"").json(&json!({})).await.text();
+            assert!(markdown.contains(&format!("- current: `{shown}`")), "{source}: {markdown}");
+        }
+    }
+    // What is neither JSON nor text is not shown.
+    let upstream = Upstream::answering(|_| Reply::ok(b"\xff\xfe".to_vec())).await;
+    let proxy = Proxy::route(&upstream, "version = { source = \"hash\", include_current = true }").await;
+    let stale = Agent::new(&proxy).put("/d").key("k").if_match("\"old\"").await;
+    assert_eq!(stale.refused("stale-version").json.get("current"), None);
 }

@@ -107,7 +107,23 @@ impl Refusal {
     }
 
     fn json(&self, subject: &Subject, retry_after: Option<u64>) -> String {
-        Value::Object(self.members(subject, retry_after)).to_string()
+        let mut text = Value::Object(self.members(subject, retry_after)).to_string();
+        if let Some(current) = self.current() {
+            text.pop();
+            text.push_str(",\"current\":");
+            text.push_str(&current);
+            text.push('}');
+        }
+        text
+    }
+
+    /// What is there now (V6), as JSON. In the upstream's own bytes: an agent writes its change into it, so no number
+    /// may lose a digit.
+    fn current(&self) -> Option<std::borrow::Cow<'_, str>> {
+        let Reason::StaleVersion { body: Some(body), .. } = &self.reason else { return None };
+        let text = std::str::from_utf8(body).ok()?;
+        let is_json = serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+        Some(if is_json { text.trim_ascii().into() } else { Value::from(text).to_string().into() })
     }
 
     fn members(&self, subject: &Subject, retry_after: Option<u64>) -> Map<String, Value> {
@@ -135,11 +151,8 @@ impl Refusal {
         if let Some(operation) = &self.operation {
             put("operation", operation.as_str().into());
         }
-        if let Reason::StaleVersion { current, body, .. } = reason {
+        if let Reason::StaleVersion { current, .. } = reason {
             put("current_etag", tag_value(current.as_ref()));
-            if let Some(current) = body.as_deref().and_then(shown_body) {
-                put("current", current);
-            }
         }
         if let Reason::OutcomeUnknown(Unknown::Moved { compared, current }) = reason {
             put("compared_etag", tag_value(compared.as_ref()));
@@ -155,7 +168,8 @@ impl Refusal {
 
     fn markdown(&self, subject: &Subject, retry_after: Option<u64>) -> String {
         let mut text = format!("# {}\n\n{}\n\n", self.reason.title(), self.reason.detail(subject));
-        for (name, value) in self.members(subject, retry_after) {
+        let current = self.current().map(|current| ("current".to_owned(), Value::from(current)));
+        for (name, value) in self.members(subject, retry_after).into_iter().chain(current) {
             if matches!(name.as_str(), "title" | "detail") {
                 continue;
             }
@@ -174,11 +188,6 @@ fn set(headers: &mut HeaderMap, name: HeaderName, text: &str) {
 
 fn tag_value(tag: Option<&EntityTag>) -> Value {
     tag.map_or(Value::Null, |tag| tag.as_str().into())
-}
-
-/// A current body as JSON, else as text; `None` where it is neither.
-fn shown_body(body: &[u8]) -> Option<Value> {
-    serde_json::from_slice(body).ok().or_else(|| std::str::from_utf8(body).ok().map(Value::from))
 }
 
 impl Reason {
