@@ -244,3 +244,23 @@ async fn answers_without_a_body_end_with_their_head() {
     raw.send(GET).await;
     raw.answer().await.is(200);
 }
+
+// F5, F6, K7
+#[tokio::test]
+async fn an_upstream_of_http_1_0_is_heard_in_http_1_1() {
+    let (upstream, proxy) = proxied("guard = \"tool\"").await;
+    let whole = || Reply::verbatim("HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nhello");
+    upstream.next(whole()).next(whole()).next(Reply::verbatim("HTTP/1.0 200 OK\r\n\r\nhal").reset());
+    let mut raw = Raw::connect(&proxy).await;
+    raw.send(GET).await;
+    let read = raw.answer().await;
+    assert_eq!((read.text().as_str(), read.framing), ("hello", Framing::Chunked));
+    // The connection goes on.
+    raw.send(POST).await;
+    assert_eq!(raw.head().await.start, "HTTP/1.1 200 OK");
+    assert_eq!(raw.some(5).await, b"hello");
+    raw.send(POST).await;
+    assert_eq!(raw.answer().await.needs("idempotent-replayed"), "true");
+    raw.send(GET).await;
+    assert!(raw.answer_or_end().await.is_none_or(|cut| !cut.whole), "a cut answer that looks whole");
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::harness::ledger::Ledger;
+use crate::harness::proxy::one_route;
 use crate::harness::{Agent, Gate, Proxy, Raw, Reply, proxied};
 
 // K7, K13, R7: an answer that was lost on its way back is replayed, though the write itself moved the version.
@@ -201,4 +202,40 @@ async fn aliases_of_a_guarded_path_are_guarded_as_one() {
     }
     gate.open();
     tokio::time::timeout(Duration::from_secs(20), first.answer()).await.expect("an answer").is(200);
+}
+
+// C3, K3, Q1: rules that change while writes go through lose and double none of them.
+#[tokio::test]
+async fn a_reload_under_load_loses_no_write() {
+    let ledger = Ledger::start().await;
+    ledger.holds("/counter", json!({"value": 0}));
+    let config = |waiting: u32| {
+        let queue = format!("queue = {{ max_waiting = {waiting}, max_wait = \"20s\" }}");
+        one_route(&ledger.upstream.url(), &format!("guard = \"tool\"\nresource = \"{{path}}\"\n{queue}"))
+    };
+    let proxy = Proxy::start(&config(100)).await;
+    let mut crowd = tokio::task::JoinSet::new();
+    for name in 0..8 {
+        let agent = Agent::named(&proxy, &name.to_string());
+        crowd.spawn(async move {
+            for n in 0..25 {
+                let key = format!("{name}-{n}");
+                let add = agent.post("/counter").key(&key).json(&json!({"add": 1}));
+                let first = add.clone().await;
+                add.await.replays(first.is(200).is_first_run());
+            }
+        });
+    }
+    let mut reloads = 0;
+    while !crowd.is_empty() {
+        proxy.rewrite(&config(101 + reloads));
+        proxy.signal("HUP");
+        reloads += 1;
+        tokio::select! {
+            done = crowd.join_next() => done.expect("an agent").expect("all its writes"),
+            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+        }
+    }
+    assert_eq!(ledger.document("/counter"), Some(json!({"value": 200})), "after {reloads} reloads");
+    assert_eq!(ledger.effects().len(), 200);
 }

@@ -341,3 +341,36 @@ async fn what_keeps_it_unknown_is_said_as_it_is() {
     assert_eq!(between.json["compared_etag"], between.json["current_etag"]);
     assert_eq!(upstream.with_method("PUT").len(), 2);
 }
+
+// K12, P5
+#[tokio::test]
+async fn where_nothing_can_tell_it_is_held() {
+    const HELD: [(&str, bool, &str); 6] = [
+        ("version = \"mint\"", true, "after-reread"),
+        ("version = \"hash\"\nqueue = false", true, "after-reread"),
+        ("version = { source = \"hash\", required = [] }", false, "ask-operator"),
+        ("version = { source = \"upstream\", required = [] }", false, "ask-operator"),
+        ("version = \"none\"", false, "ask-operator"),
+        (TOOL, false, "ask-operator"),
+    ];
+    for (route, compared, retry) in HELD {
+        let lost = AtomicBool::new(false);
+        let upstream = Upstream::answering(move |seen| match seen.method.as_str() {
+            "PUT" if !lost.swap(true, Ordering::SeqCst) => Reply::ok("lost").cut(),
+            _ => Reply::ok("ok"),
+        });
+        let upstream = upstream.await;
+        let proxy = Proxy::route(&upstream, &format!("{route}\nidempotency.settle = \"0s\"")).await;
+        let agent = Agent::new(&proxy);
+        let mut put = agent.put("/d").key("k");
+        if compared {
+            put = put.if_match(&agent.tag("/d").await);
+        }
+        let lost = put.clone().await.refused("upstream-broke-off");
+        let again = put.await.refused("outcome-unknown");
+        for problem in [lost, again] {
+            assert_eq!((problem.executed.as_str(), problem.retry.as_str()), ("unknown", retry), "{route}");
+        }
+        assert_eq!(upstream.with_method("PUT").len(), 1, "{route}");
+    }
+}

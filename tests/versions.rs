@@ -109,18 +109,34 @@ async fn a_probe_is_the_write_as_a_get() {
     let agent = Agent::named(&proxy, "ann");
     let missing = agent.put("/d/7").key("k").if_match("\"no\"").header("prefer", "return=minimal");
     let missing = missing.header("x-tenant", "t").header("accept", "text/plain").json(&json!({"rev": 2}));
+    let missing = missing.header("content-language", "en").header("content-digest", "sha-256=:AA==:");
+    let missing = missing.header("if-none-match", "\"b\"").header("if-unmodified-since", "then");
+    let missing = missing.header("range", "bytes=0-1").header("if-range", "\"b\"").header("cookie", "a=b");
+    let missing = missing.header("onceward-fence", "1").header("if-modified-since", "then");
     missing.await.refused("stale-version");
     let probe = ledger.upstream.received(1).await.remove(0);
     assert_eq!((probe.method.as_str(), probe.target.as_str()), ("GET", "/meta/7"));
-    for (name, value) in [("authorization", "Bearer ann"), ("x-tenant", "t"), ("accept", "application/json")]
-    {
+    for (name, value) in [
+        ("authorization", "Bearer ann"),
+        ("x-tenant", "t"),
+        ("cookie", "a=b"),
+        ("accept", "application/json"),
+    ] {
         assert_eq!(probe.head.all(name), [value], "{name}");
     }
     for name in [
         "content-type",
         "content-length",
+        "content-language",
+        "content-digest",
         "transfer-encoding",
         "if-match",
+        "if-none-match",
+        "if-modified-since",
+        "if-unmodified-since",
+        "if-range",
+        "range",
+        "onceward-fence",
         "idempotency-key",
         "prefer",
         "expect",

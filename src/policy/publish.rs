@@ -73,7 +73,8 @@ pub fn dress(head: &mut response::Parts, route: &Route, next: Option<EntityTag>,
     if let Some(value) = next.and_then(|tag| fields::value(tag.as_str())) {
         head.headers.insert(fields::ONCEWARD_VERSION, value);
     }
-    if kept && head.status.is_server_error() {
+    // A class that nobody knows counts as a server error (RFC 9110 §15).
+    if kept && head.status.as_u16() >= 500 {
         head.headers.insert(fields::ONCEWARD_RETRY, HeaderValue::from_static("new-key"));
     }
 }

@@ -126,6 +126,8 @@ impl Client {
         is_head: bool,
     ) -> Response {
         let (mut head, incoming) = answer.into_parts();
+        // The version is this hop's (RFC 9110 §6.2): in HTTP/1.0 an agent could not tell a cut body from a whole one.
+        head.version = Version::HTTP_11;
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             // The connection belongs to the new protocol now, and is not given back. Its handle lives as long: without
             // one the connection might be closed before it is handed over.
