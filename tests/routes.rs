@@ -352,3 +352,20 @@ async fn one_route_takes_every_path() {
     let targets: Vec<_> = upstream.requests().into_iter().map(|seen| seen.target).collect();
     assert_eq!(targets, ["/", "/a", "/a/b/c", "/?q"]);
 }
+
+// R6, V2
+#[tokio::test]
+async fn a_read_whose_resource_cannot_be_found_has_no_version() {
+    for (source, has) in [("hash", false), ("mint", false), ("etag", true), ("none", true)] {
+        let (upstream, proxy) = proxied(&format!("resource = \"{{query:r}}\"\nversion = \"{source}\"")).await;
+        let agent = Agent::new(&proxy);
+        for path in ["/x", "/x?r=", "/x?r=1&r=2"] {
+            upstream.next(Reply::ok("ok").field("ETag", "\"upstream's\""));
+            let answer = agent.get(path).await;
+            assert_eq!(answer.is(200).headers.contains_key("etag"), has, "{source}: {answer}");
+            assert_eq!(answer.header("onceward-resource"), None);
+        }
+        upstream.next(Reply::ok("ok").field("ETag", "\"upstream's\""));
+        assert_eq!(agent.get("/x?r=1").await.is(200).needs("onceward-resource"), "1");
+    }
+}

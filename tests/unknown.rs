@@ -1,6 +1,7 @@
 //! Writes whose outcome nobody knows, and answers that were not kept: never a second effect (K10 to K12, K14, K15).
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -373,4 +374,68 @@ async fn where_nothing_can_tell_it_is_held() {
         }
         assert_eq!(upstream.with_method("PUT").len(), 1, "{route}");
     }
+}
+
+// K8, K11, K12, K13, Q1, V5: whatever is lost on the way, no key has two effects, nobody is told of what is not, and a
+// counter that is read, raised and written back is as high as there were writes.
+#[tokio::test]
+async fn agents_that_read_change_and_write_through_losses_are_never_lied_to() {
+    for source in ["\"hash\"", "\"etag\"", "\"mint\"", "{ field = \"/value\" }"] {
+        let writes = AtomicUsize::new(0);
+        let ledger = Ledger::with(true, move |seen| {
+            if seen.method != "PUT" {
+                return Fault::None;
+            }
+            match writes.fetch_add(1, Ordering::SeqCst) % 7 {
+                1 => Fault::Drop,
+                2 => Fault::Lose,
+                4 => Fault::Cut,
+                5 => Fault::Refuse(503),
+                6 => Fault::Slow(Duration::from_millis(3)),
+                _ => Fault::None,
+            }
+        });
+        let ledger = ledger.await;
+        ledger.holds("/d", json!({"value": 0}));
+        let route =
+            format!("version = {source}\nidempotency.settle = \"0s\"\nidempotency.in_flight = \"wait\"");
+        let proxy = Proxy::route(&ledger.upstream, &route).await;
+        let mut crowd = tokio::task::JoinSet::new();
+        for number in 0..5 {
+            let agent = Agent::named(&proxy, &number.to_string());
+            crowd.spawn(async move { raise(&agent, number, 12).await });
+        }
+        let told: Vec<_> = crowd.join_all().await.into_iter().flatten().collect();
+        ledger.check(&told);
+        let effects = ledger.effects().len();
+        assert!(effects > 0, "{source}: nothing was done");
+        assert_eq!(ledger.document("/d"), Some(json!({"value": effects})), "{source}: an update was lost");
+    }
+}
+
+/// Reads, raises and writes back, each under a key of its own that is sent up to four times; sometimes the agent leaves.
+async fn raise(agent: &Agent, number: usize, times: usize) -> Vec<Told> {
+    let mut told = Vec::new();
+    for n in 0..times {
+        let read = agent.get("/d").await;
+        let value = read.is(200).json()["value"].as_u64().expect("a number") + 1;
+        let key = format!("{number}-{n}");
+        let put = agent.put("/d").key(&key).if_match(&read.etag()).json(&json!({"value": value}));
+        if n % 4 == 3 {
+            // It leaves at some point of the way.
+            tokio::time::timeout(Duration::from_millis(number as u64 + 1), put.clone()).await.ok();
+        }
+        for _ in 0..4 {
+            let answer = put.clone().await;
+            if !answer.is_refusal() && answer.status == 503 {
+                // Released: the next try is a first one.
+                continue;
+            }
+            told.push(Told::now(&key, &answer));
+            if !answer.is_refusal() || answer.problem().executed != "unknown" {
+                break;
+            }
+        }
+    }
+    told
 }

@@ -104,7 +104,7 @@ impl Gate {
         drop(quiet);
         match reading {
             Some(reading) => version::with_version(answer, reading, &route.version).await.map_err(broke_off),
-            None => Ok(answer),
+            None => Ok(version::without_version(answer, &route.version)),
         }
     }
 

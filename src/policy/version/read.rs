@@ -75,6 +75,15 @@ pub async fn with_version(
     }
 }
 
+/// An answer to a read that has no version (R6): nor has it one of the upstream's where those are no versions here.
+pub fn without_version(mut answer: Response, version: &Version) -> Response {
+    match version.source {
+        Source::Hash | Source::Field(_) | Source::Mint => drop(answer.headers_mut().remove(header::ETAG)),
+        Source::Etag | Source::Upstream | Source::None => {}
+    }
+    answer
+}
+
 fn by_etag(mut answer: Response, reading: &Reading) -> Response {
     // A part and a 304 are of the 200 that has the tag; on anything else a tag is no version.
     let of_it =
