@@ -369,3 +369,16 @@ async fn a_read_whose_resource_cannot_be_found_has_no_version() {
         assert_eq!(agent.get("/x?r=1").await.is(200).needs("onceward-resource"), "1");
     }
 }
+
+// R6, F3
+#[tokio::test]
+async fn a_read_too_large_to_be_looked_into_streams_without_a_version() {
+    let route = "guard = \"read\"\nversion = \"mint\"\nresource = \"{json:/c}\"\nlimits.body = \"1KiB\"";
+    let (upstream, proxy) = proxied(route).await;
+    let agent = Agent::new(&proxy);
+    agent.post("/query").json(&json!({"c": "a"})).await.is(200).etag();
+    let large = json!({"c": "a", "vector": "x".repeat(5000)});
+    let answer = agent.post("/query").json(&large).await;
+    assert_eq!((answer.is(200).header("etag"), answer.header("onceward-resource")), (None, None));
+    assert_eq!(upstream.received(2).await[1].text(), large.to_string());
+}

@@ -118,8 +118,12 @@ impl Gate {
         if !entry.route.resource.as_ref().is_some_and(crate::protocol::template::Template::needs_body) {
             return Ok((Bytes::new(), None));
         }
-        let body = std::mem::replace(&mut request.body, Body::Empty);
         let (limit, time) = (entry.route.limits.body, journey.rules.config.limits.body_time);
+        if request.body.known_length().is_some_and(|length| length > limit as u64) {
+            // Too large to be looked into: it streams (F3), and its answer has no version (R6).
+            return Ok((Bytes::new(), None));
+        }
+        let body = std::mem::replace(&mut request.body, Body::Empty);
         let (content, held) = admission::whole(body, limit, time, &self.buffers).await?;
         request.body = Body::Full(content.clone());
         Ok((content, held))
