@@ -11,6 +11,7 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::checked::{Route, Source};
 use crate::http::{Body, BoxError, fields};
@@ -23,16 +24,18 @@ pub enum Content {
     Streams(Body),
     /// It broke off, or took too long.
     Broke(BoxError),
+    /// Onceward was stopped before it was there (O5).
+    Left,
 }
 
 /// Reads an answer's content as far as it is kept (K10).
 pub async fn content(head: &response::Parts, body: Body, route: &Route, total: Instant) -> Content {
     let most = route.idempotency.max_response;
-    if fields::is_stream(&head.headers) || body.known_length().is_some_and(|length| length > most as u64) {
-        return Content::Streams(body);
-    }
     if matches!(body, Body::Empty) {
         return Content::Whole(Bytes::new());
+    }
+    if fields::is_stream(&head.headers) || body.known_length().is_some_and(|length| length > most as u64) {
+        return Content::Streams(body);
     }
     match tokio::time::timeout_at(total, up_to(body, most)).await {
         Ok(content) => content,
@@ -79,33 +82,42 @@ pub fn dress(head: &mut response::Parts, route: &Route, next: Option<EntityTag>,
     }
 }
 
+/// What ends a streamed answer that does not end by itself.
+pub struct Bounds {
+    /// When it has taken too long.
+    pub total: Instant,
+    /// How long an agent may take nothing.
+    pub write_time: Duration,
+    /// Stopped when a shutdown's grace is over (O5).
+    pub closing: CancellationToken,
+}
+
 /// Parts a streamed answer: the pump reads it to its end whatever the agent does (K13, Q3), the body is the agent's.
-///
-/// `total`: when the answer has taken too long. `write_time`: how long an agent may take nothing.
-pub fn relay(body: Body, total: Instant, write_time: Duration) -> (Pump, Body) {
+pub fn relay(body: Body, bounds: Bounds) -> (Pump, Body) {
     let (sender, receiver) = mpsc::channel(4);
     let known = body.known_length();
-    (Pump { body, sender, total, write_time }, Body::stream(Relay { receiver, known, sent: 0 }))
+    (Pump { body, sender, bounds }, Body::stream(Relay { receiver, known, sent: 0 }))
 }
 
 /// The upstream's end of a streamed answer.
 pub struct Pump {
     body: Body,
     sender: mpsc::Sender<Piece>,
-    total: Instant,
-    write_time: Duration,
+    bounds: Bounds,
 }
 
 impl Pump {
     /// Moves the body to the agent, and reads on alone where the agent is gone or takes nothing. Whether it came
     /// whole.
     pub async fn run(self) -> bool {
-        let Self { mut body, sender, total, write_time } = self;
+        let Self { mut body, sender, bounds } = self;
         let mut agent = Some(sender);
         loop {
-            let piece = match tokio::time::timeout_at(total, body.frame()).await {
-                Ok(frame) => frame,
-                Err(_elapsed) => Some(Err("the answer took too long".into())),
+            let piece = tokio::select! {
+                biased;
+                frame = body.frame() => frame,
+                () = tokio::time::sleep_until(bounds.total) => Some(Err("the answer took too long".into())),
+                () = bounds.closing.cancelled() => Some(Err("Onceward was stopped".into())),
             };
             let end = match &piece {
                 None => Some(true),
@@ -113,7 +125,7 @@ impl Pump {
                 Some(Ok(_)) => None,
             };
             if let Some(sender) = &agent {
-                let taken = tokio::time::timeout(write_time, sender.send(piece)).await;
+                let taken = tokio::time::timeout(bounds.write_time, sender.send(piece)).await;
                 if !matches!(taken, Ok(Ok(()))) {
                     agent = None;
                 }

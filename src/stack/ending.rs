@@ -9,14 +9,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{StatusCode, response};
-use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::config::checked::{Route, Source};
 use crate::http::timestamp::{millis, now};
 use crate::http::{Body, Reason, Response, fields};
 use crate::policy::idempotency::{Claim, Ended, NotRecorded, server_errors, set_expires};
-use crate::policy::publish;
+use crate::policy::publish::{self, Bounds};
 use crate::policy::turn::Turn;
 use crate::protocol::entity_tag::EntityTag;
 use crate::protocol::record::{Meaning, Millis, ResourceId, may_have_changed, meaning};
@@ -182,13 +181,14 @@ impl Pending {
     /// `told`: the upstream's own tag, where the answer may name one; nothing is read again before the end (V7).
     ///
     /// # Errors
-    /// K4: the store does not take that it began. The upstream has run it, so its end is recorded all the same.
+    /// K4: the store does not take that it began. It is read to its end all the same, and that is stored as soon as
+    /// the store can.
     pub(super) async fn streams(
         mut self,
         mut head: response::Parts,
         body: Body,
         (told, names_next): (Option<EntityTag>, bool),
-        (total, write_time): (Instant, Duration),
+        bounds: Bounds,
         tasks: &TaskTracker,
     ) -> Result<Response, Reason> {
         let status = head.status;
@@ -201,15 +201,13 @@ impl Pending {
         let minted = moves.and_then(|to| EntityTag::parse(&self.store.minted_tag(to.resource, to.to)));
         publish::dress(&mut head, &self.route, minted.or(told).filter(|_| names_next), false);
         let own_tasks = tasks.clone();
-        let (pump, body) = publish::relay(body, total, write_time);
+        let (pump, body) = publish::relay(body, bounds);
         tasks.spawn(async move {
             let whole = pump.run().await;
             self.streamed(status, whole, moves, &own_tasks).await;
         });
-        match begun {
-            Ok(()) => Ok(Response::from_parts(head, body)),
-            Err(_) => Err(Reason::ResultNotStored { upstream_status: status.as_u16() }),
-        }
+        begun.map_err(|_| Reason::ResultNotStored { upstream_status: status.as_u16() })?;
+        Ok(Response::from_parts(head, body))
     }
 
     async fn streamed(

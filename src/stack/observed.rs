@@ -19,8 +19,6 @@ use crate::route::{self, Entry};
 use crate::store::{Before, Change, Claimed, Set};
 use crate::upstream::{Call, Kind};
 
-use super::reads::send;
-
 /// What `enforce` would have said: a refusal's code, or `replayed`.
 type Observed = Option<&'static str>;
 
@@ -94,9 +92,15 @@ impl Gate {
         let kind = if is_read { Kind::Read } else { Kind::Write };
         let body = std::mem::replace(&mut request.body, Body::Empty);
         let headers = forward::headers(&mut request);
-        let call =
-            Call { kind, method: request.method.clone(), target: request.target.clone(), headers, body };
-        let answer = send(journey, entry, call).await;
+        let call = Call {
+            kind,
+            method: request.method.clone(),
+            target: request.target.clone(),
+            headers,
+            body,
+            until: None,
+        };
+        let answer = self.send(journey, entry, call).await;
         if let Some(made) = made {
             made.end(end_of(&answer, entry)).await;
         }

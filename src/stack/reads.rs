@@ -17,7 +17,7 @@ use crate::protocol::entity_tag::EntityTag;
 use crate::protocol::line::Want;
 use crate::protocol::record::ResourceId;
 use crate::route::{self, Entry};
-use crate::upstream::{Call, Failure, Kind, Tunnel};
+use crate::upstream::{Call, Failure, Idle, Kind, Tunnel};
 
 impl Gate {
     /// `guard = "none"`: forwarded once and streamed both ways, upgrades included (F5).
@@ -37,9 +37,15 @@ impl Gate {
             headers.insert(header::CONNECTION, http::HeaderValue::from_static("upgrade"));
         }
         let kind = if crate::config::checked::is_safe(&request.method) { Kind::Read } else { Kind::Write };
-        let call =
-            Call { kind, method: request.method.clone(), target: request.target.clone(), headers, body };
-        let mut answer = send(journey, entry, call).await?;
+        let call = Call {
+            kind,
+            method: request.method.clone(),
+            target: request.target.clone(),
+            headers,
+            body,
+            until: None,
+        };
+        let mut answer = self.send(journey, entry, call).await?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(answer);
         }
@@ -96,14 +102,15 @@ impl Gate {
         } else {
             (request.method.clone(), None)
         };
-        let call = Call { kind: Kind::Read, method, target: request.target.clone(), headers, body };
-        let mut answer = send(journey, entry, call).await?;
+        let call =
+            Call { kind: Kind::Read, method, target: request.target.clone(), headers, body, until: None };
+        let mut answer = self.send(journey, entry, call).await?;
         if quiet.is_some() {
-            answer = version::in_memory(answer, &route.version).await.map_err(broke_off)?;
+            answer = self.until_closing(version::in_memory(answer, &route.version)).await?;
         }
         drop(quiet);
         match reading {
-            Some(reading) => version::with_version(answer, reading, &route.version).await.map_err(broke_off),
+            Some(reading) => self.until_closing(version::with_version(answer, reading, &route.version)).await,
             None => Ok(version::without_version(answer, &route.version)),
         }
     }
@@ -144,40 +151,62 @@ impl Gate {
         let wanted = Wanted { want: Want::Read, resource, name, max_waiting: queue.max_waiting, until, gone };
         Ok(self.turns.take(wanted).await?)
     }
+
+    /// Reads content as far as it is needed, until a shutdown's grace is over (O5).
+    async fn until_closing(
+        &self,
+        content: impl Future<Output = Result<Response, crate::http::BoxError>>,
+    ) -> Result<Response, Refusal> {
+        tokio::select! {
+            biased;
+            answer = content => answer.map_err(|error| broke_off(&error)),
+            () = self.closing.cancelled() => Err(Reason::ShuttingDown.into()),
+        }
+    }
+
+    /// One call without a record: what fails of a read had no effect.
+    pub(super) async fn send(
+        &self,
+        journey: &mut Journey,
+        entry: &Entry,
+        call: Call,
+    ) -> Result<Response, Refusal> {
+        let began = Instant::now();
+        let write = (call.kind == Kind::Write).then_some(crate::http::refusal::Unknown::Held);
+        let answer = tokio::select! {
+            biased;
+            answer = entry.client.call(call) => answer,
+            () = self.closing.cancelled() => Err(Failure::ShutDown),
+        };
+        journey.story.called(began);
+        let reason = match answer {
+            Ok(answer) => {
+                journey.story.upstream_status = Some(answer.status().as_u16());
+                return Ok(answer);
+            }
+            Err(Failure::NotSent(why)) => Reason::UpstreamUnreachable(why),
+            Err(Failure::AgentBroke) => {
+                Reason::BadRequest("The request's body broke off or is malformed.".into())
+            }
+            Err(Failure::ShutDown) if write.is_none() => Reason::ShuttingDown,
+            Err(Failure::BrokeOff(_) | Failure::ShutDown) => Reason::UpstreamBrokeOff { write },
+            Err(Failure::TimedOut) => Reason::UpstreamTimeout { write },
+        };
+        Err(reason.into())
+    }
 }
 
-/// A read's answer that broke off, or stopped coming: nothing was done, and it may be asked for again.
-fn broke_off(why: crate::http::BoxError) -> Refusal {
-    if why.is::<crate::upstream::Idle>() {
-        return Reason::UpstreamTimeout { write: None }.into();
+/// A read's answer that broke off or stopped coming: nothing was done, and it may be asked for again.
+fn broke_off(error: &crate::http::BoxError) -> Refusal {
+    match error.is::<Idle>() {
+        true => Reason::UpstreamTimeout { write: None }.into(),
+        false => Reason::UpstreamBrokeOff { write: None }.into(),
     }
-    Reason::UpstreamBrokeOff { write: None }.into()
 }
 
 /// Methods whose 200 has a version; on a `read` route with minted versions of a resource set by hand every one has (V2).
 fn has_versions(method: &Method, by_hand: bool) -> bool {
     by_hand || matches!(*method, Method::GET | Method::HEAD)
-}
-
-/// One call for a read: what fails had no effect.
-pub(super) async fn send(journey: &mut Journey, entry: &Entry, call: Call) -> Result<Response, Refusal> {
-    let began = Instant::now();
-    let write = (call.kind == Kind::Write).then_some(crate::http::refusal::Unknown::Held);
-    let answer = entry.client.call(call).await;
-    journey.story.called(began);
-    match answer {
-        Ok(answer) => {
-            journey.story.upstream_status = Some(answer.status().as_u16());
-            Ok(answer)
-        }
-        Err(Failure::NotSent(why)) => Err(Reason::UpstreamUnreachable(why).into()),
-        Err(Failure::AgentBroke) => {
-            Err(Reason::BadRequest("The request's body broke off or is malformed.".into()).into())
-        }
-        Err(Failure::ShutDown) => Err(Reason::ShuttingDown.into()),
-        Err(Failure::BrokeOff(_)) => Err(Reason::UpstreamBrokeOff { write }.into()),
-        Err(Failure::TimedOut) => Err(Reason::UpstreamTimeout { write }.into()),
-    }
 }
 
 /// Whether a request asks for another protocol that may be given to it: never h2c (F5).

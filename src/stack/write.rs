@@ -19,7 +19,7 @@ use crate::observe::{Outcome, Story};
 use crate::policy::admission::{self, Held};
 use crate::policy::detach::MustFinish;
 use crate::policy::idempotency::{self, Ask, Claim, Entry as Entered, Rerun};
-use crate::policy::publish::{self, Content};
+use crate::policy::publish::{self, Bounds, Content};
 use crate::policy::turn::{Turn, Wanted};
 use crate::policy::version::{self, Compared, Current, Probe, Stop};
 use crate::protocol::entity_tag::{Condition, EntityTag, Preconditions};
@@ -406,14 +406,15 @@ impl Write {
             turn,
             ran_before: ran_before && prior,
         };
+        let total = Deadline::now() + route.limits.upstream_total;
         let call = Call {
             kind: Kind::Write,
             method: self.request.method.clone(),
             target: self.request.target.clone(),
             headers,
             body: std::mem::replace(&mut claimed.body, Body::Empty),
+            until: Some(total),
         };
-        let total = Deadline::now() + route.limits.upstream_total;
         let answer = self.call(call).await;
         let operation = pending.claim.as_ref().map(|claim| claim.id);
         let answer = match answer {
@@ -519,7 +520,11 @@ impl Write {
     ) -> Result<Response, Refusal> {
         let (head, body) = answer.into_parts();
         let began = Instant::now();
-        let content = publish::content(&head, body, &self.entry.route, total).await;
+        let content = tokio::select! {
+            biased;
+            content = publish::content(&head, body, &self.entry.route, total) => content,
+            () = self.gate.closing.cancelled() => Content::Left,
+        };
         self.told.story.called(began);
         let tasks = self.gate.tasks.clone();
         match content {
@@ -531,11 +536,18 @@ impl Write {
             }
             Content::Streams(body) => {
                 self.told.story.outcome = outcome(pending.meaning(head.status));
-                let write_time = self.rules.config.limits.write_time;
                 let names_next = self.names_next(&head);
                 let told = version::told(&self.entry.route.version.source, &head.headers);
-                let bounds = (total, write_time);
+                let bounds = Bounds {
+                    total,
+                    write_time: self.rules.config.limits.write_time,
+                    closing: self.gate.closing.clone(),
+                };
                 Ok(pending.streams(head, body, (told, names_next), bounds, &tasks).await?)
+            }
+            Content::Left => {
+                let operation = pending.claim.as_ref().map(|claim| claim.id);
+                Err(self.failed(Failure::ShutDown, pending, unknown, operation).await)
             }
             Content::Broke(error) => {
                 let idle = error.is::<crate::upstream::Idle>() || Deadline::now() >= total;
@@ -565,7 +577,12 @@ impl Write {
         }
         let began = Instant::now();
         let probe = self.probe(claimed.probe_target.as_ref(), probed);
-        let next = version::refresh(&probe, &self.request.method, &head.headers).await;
+        let next = tokio::select! {
+            biased;
+            next = version::refresh(&probe, &self.request.method, &head.headers) => next,
+            // The write's own answer is there, and it is told without (V7).
+            () = self.gate.closing.cancelled() => None,
+        };
         self.told.story.called(began);
         (next, names)
     }

@@ -1,17 +1,18 @@
 //! One call: a request goes out once, and an answer, or one of three failures, comes back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 use http_body_util::BodyExt;
+use tokio::time::Instant as Deadline;
 
 use super::body::AnswerBody;
 use super::connection::Connection;
 use super::pool::{Checkout, Client};
-use crate::http::{Body, BoxError, Response, fields};
+use super::upload::Upload;
+use crate::http::{Body, Response, fields};
 
 /// Whether a call may have an effect: decides which connection it may use (K14).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct Call {
     pub target: PathAndQuery,
     pub headers: HeaderMap,
     pub body: Body,
+    /// When the answer must have come at the latest; `None`: it may take as long as its parts may.
+    pub until: Option<Deadline>,
 }
 
 /// Keeps the connection of an answer that changed to another protocol (101) in use.
@@ -57,11 +60,11 @@ impl Client {
     /// [`Failure`]; a [`Call`] is never sent twice, except that a connection which provably took no byte of it is
     /// replaced once (K14).
     pub async fn call(self: &Arc<Self>, call: Call) -> Result<Response, Failure> {
-        let Call { kind, method, target, headers, body } = call;
+        let Call { kind, method, target, headers, body, until } = call;
         let uri = Uri::from(target);
         let is_head = method == Method::HEAD;
         let asks_upgrade = headers.contains_key(http::header::UPGRADE);
-        let (body, agent_broke) = watched(body);
+        let (body, upload) = Upload::watch(body);
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = uri;
@@ -70,12 +73,16 @@ impl Client {
         let mut replaced = false;
         loop {
             let mut checkout = self.check_out(kind).await.map_err(|error| Failure::NotSent(error.0))?;
-            match self.send(&mut checkout, request).await {
+            upload.goes_over(&checkout.connection.wire);
+            match self.send(&mut checkout, request, until).await {
                 Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS && !asks_upgrade => {
                     return Err(Failure::BrokeOff("it changed to another protocol unasked".to_owned()));
                 }
-                Ok(answer) => return Ok(self.answer(answer, checkout, is_head)),
-                Err(_) if agent_broke.load(Ordering::Acquire) => return Err(Failure::AgentBroke),
+                Ok(answer) if has_foreign_coding(&answer) => {
+                    return Err(Failure::BrokeOff("its transfer coding is not chunked".to_owned()));
+                }
+                Ok(answer) => return Ok(self.answer(answer, checkout, upload, is_head)),
+                Err(_) if upload.broke() => return Err(Failure::AgentBroke),
                 Err((failure, None)) => return Err(failure),
                 Err((failure, Some(_))) if replaced => return Err(failure),
                 Err((_, Some(unsent))) => request = *unsent,
@@ -89,12 +96,14 @@ impl Client {
         &self,
         checkout: &mut Checkout,
         request: Request<Body>,
+        until: Option<Deadline>,
     ) -> Result<http::Response<hyper::body::Incoming>, (Failure, Option<Box<Request<Body>>>)> {
         let Connection { sender, wire, .. } = &mut checkout.connection;
         let before = wire.bytes();
         let started = Instant::now();
-        let mut answer = std::pin::pin!(sender.try_send_request(request));
-        let mut wait = self.limits.upstream_response;
+        let mut answer = Box::pin(sender.try_send_request(request));
+        let left = || until.map_or(Duration::MAX, |until| until.saturating_duration_since(Deadline::now()));
+        let mut wait = self.limits.upstream_response.min(left());
         loop {
             match tokio::time::timeout(wait, answer.as_mut()).await {
                 Ok(Ok(answer)) => return Ok(answer),
@@ -108,21 +117,26 @@ impl Client {
                 Err(_elapsed) => {
                     // The limit counts from the last byte sent, and a long body may still be going out.
                     let from = wire.last_write().max(started);
-                    wait = self.limits.upstream_response.saturating_sub(from.elapsed());
+                    wait = self.limits.upstream_response.saturating_sub(from.elapsed()).min(left());
                     if wait < Duration::from_millis(1) {
-                        let sent = wire.bytes() != before;
-                        let late = || Failure::NotSent("it takes no bytes".to_owned());
-                        return Err((if sent { Failure::TimedOut } else { late() }, None));
+                        break;
                     }
                 }
             }
         }
+        drop(answer);
+        // Nothing of it may go out once it was said what became of it, so that is asked after the end.
+        checkout.connection.close().await;
+        let sent = checkout.connection.wire.bytes() != before;
+        let late = || Failure::NotSent("it takes no bytes".to_owned());
+        Err((if sent { Failure::TimedOut } else { late() }, None))
     }
 
     fn answer(
         self: &Arc<Self>,
         answer: http::Response<hyper::body::Incoming>,
-        checkout: Checkout,
+        mut checkout: Checkout,
+        upload: Upload,
         is_head: bool,
     ) -> Response {
         let (mut head, incoming) = answer.into_parts();
@@ -135,30 +149,29 @@ impl Client {
             return Response::from_parts(head, Body::Empty);
         }
         // Of a length and a transfer coding the coding counts (RFC 9112 §6.3).
-        if head.headers.contains_key(http::header::TRANSFER_ENCODING) {
-            head.headers.remove(http::header::CONTENT_LENGTH);
+        // Who sends both may be two that disagree, so nothing else is read from there.
+        if head.headers.contains_key(http::header::TRANSFER_ENCODING)
+            && head.headers.remove(http::header::CONTENT_LENGTH).is_some()
+        {
+            checkout.reusable = false;
         }
         fields::strip_answer(&mut head.headers);
         let no_content = is_head || matches!(head.status.as_u16(), 204 | 304);
-        if no_content || http_body::Body::is_end_stream(&incoming) {
-            checkout.give_back();
+        let refuses = head.status.is_client_error() || head.status.is_server_error();
+        let is_empty = no_content || http_body::Body::is_end_stream(&incoming);
+        let mut body = AnswerBody::new(incoming, checkout, upload, refuses, self.limits.upstream_idle);
+        if is_empty && body.ends_at_once() {
             return Response::from_parts(head, Body::Empty);
         }
-        let body = AnswerBody::new(incoming, checkout, self.limits.upstream_idle);
         Response::from_parts(head, Body::Stream(Box::pin(body)))
     }
 }
 
-/// Lets an agent's streamed body tell that it was the one that broke off.
-fn watched(body: Body) -> (Body, Arc<AtomicBool>) {
-    let broke = Arc::new(AtomicBool::new(false));
-    let Body::Incoming(incoming) = body else { return (body, broke) };
-    let seen = Arc::clone(&broke);
-    let incoming = incoming.map_err(move |error| {
-        seen.store(true, Ordering::Release);
-        BoxError::from(error)
-    });
-    (Body::stream(incoming), broke)
+/// Whether an answer's framing is one that was not asked for: no `TE` goes upstream, so `chunked` is all there is.
+fn has_foreign_coding(answer: &http::Response<hyper::body::Incoming>) -> bool {
+    let mut codings = answer.headers().get_all(http::header::TRANSFER_ENCODING).iter();
+    let chunked = |value: &http::HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    codings.next().is_some_and(|first| !chunked(first)) || codings.next().is_some()
 }
 
 /// What broke, in words.

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use http::uri::Authority;
 use hyper::client::conn::http1::{self, SendRequest};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use super::wire::{Counted, Wire};
+use crate::config::checked::RouteLimits;
 use crate::http::Body;
 
 /// A connection that can carry the next request.
@@ -17,6 +19,7 @@ pub(super) struct Connection {
     pub(super) wire: Arc<Wire>,
     /// Since when it has been idle.
     pub(super) idle_since: Instant,
+    driver: JoinHandle<()>,
 }
 
 /// Why no connection came to be. Nothing was sent.
@@ -24,23 +27,37 @@ pub(super) struct Connection {
 pub(super) struct Unconnected(pub(super) String);
 
 impl Connection {
-    /// Resolves and dials, within `limit`.
-    pub(super) async fn dial(authority: &Authority, limit: Duration) -> Result<Self, Unconnected> {
-        let socket = tokio::time::timeout(limit, connect(authority))
+    /// Resolves and dials, within `upstream_connect`.
+    pub(super) async fn dial(authority: &Authority, limits: &RouteLimits) -> Result<Self, Unconnected> {
+        let socket = tokio::time::timeout(limits.upstream_connect, connect(authority))
             .await
             .map_err(|_| Unconnected("connecting took too long".to_owned()))?
             .map_err(|error| Unconnected(plain(&error)))?;
         // Small requests wait for nothing; where the system refuses the option they only wait a little longer.
         drop(socket.set_nodelay(true));
         let wire = Wire::new();
+        // While somebody waits for an answer, the call's own limits are over before.
+        let patience = limits.upstream_response.saturating_add(limits.upstream_idle);
         let (sender, connection) = http1::Builder::new()
-            .handshake(Counted::new(socket, Arc::clone(&wire)))
+            .handshake(Counted::new(socket, Arc::clone(&wire), patience))
             .await
             .map_err(|error| Unconnected(error.to_string()))?;
         // Ends with the socket or with the last handle to it, so it needs no tracking of its own: what must be
         // waited for is the call, and that is tracked where it is made.
-        tokio::spawn(async move { drop(connection.with_upgrades().await) });
-        Ok(Self { sender, wire, idle_since: Instant::now() })
+        let driver = tokio::spawn(async move { drop(connection.with_upgrades().await) });
+        Ok(Self { sender, wire, idle_since: Instant::now(), driver })
+    }
+
+    /// Closes it; when this is over no byte goes out any more.
+    pub(super) async fn close(&mut self) {
+        self.driver.abort();
+        // It is over either way.
+        drop((&mut self.driver).await);
+    }
+
+    /// The same, without waiting for it.
+    pub(super) fn cut(&self) {
+        self.driver.abort();
     }
 
     pub(super) fn is_usable(&self, idle_limit: Duration) -> bool {

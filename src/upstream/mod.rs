@@ -4,6 +4,7 @@ mod body;
 mod call;
 mod connection;
 mod pool;
+mod upload;
 mod wire;
 
 pub(crate) use body::Idle;

@@ -31,6 +31,8 @@ pub struct Client {
 pub(super) struct Checkout {
     client: Arc<Client>,
     pub(super) connection: Connection,
+    /// What comes over it is to be trusted.
+    pub(super) reusable: bool,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -51,9 +53,9 @@ impl Client {
         let permit = self.permit().await?;
         let connection = match self.pop(kind) {
             Some(connection) => connection,
-            None => Connection::dial(&self.authority, self.limits.upstream_connect).await?,
+            None => Connection::dial(&self.authority, &self.limits).await?,
         };
-        Ok(Checkout { client: Arc::clone(self), connection, _permit: permit })
+        Ok(Checkout { client: Arc::clone(self), connection, reusable: true, _permit: permit })
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit, Unconnected> {
@@ -77,6 +79,11 @@ impl Client {
             if connection.is_usable(limit) {
                 return Some(connection);
             }
+            // One that is not ready will not be, although nothing is left to be sent.
+            if !connection.sender.is_ready() {
+                connection.cut();
+                continue;
+            }
             if kind == Kind::Write && connection.is_usable(IDLE_FOR_READS) {
                 // Too old for a write, and so are all below it; a read may still use it. One is let go all the same
                 // where the pool is full of them, so that the new one stays within the limit.
@@ -94,7 +101,7 @@ impl Client {
 impl Checkout {
     /// Gives a connection back whose last answer was read to its end.
     pub(super) fn give_back(mut self) {
-        if self.connection.sender.is_closed() {
+        if self.connection.sender.is_closed() || !self.reusable {
             return;
         }
         self.connection.idle_since = Instant::now();

@@ -56,7 +56,14 @@ impl Probe<'_> {
         }
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        Call { kind: Kind::Read, method, target: self.target.clone(), headers, body: Body::Empty }
+        Call {
+            kind: Kind::Read,
+            method,
+            target: self.target.clone(),
+            headers,
+            body: Body::Empty,
+            until: None,
+        }
     }
 
     async fn send(&self, method: Method) -> Result<Response, Reason> {
