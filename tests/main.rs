@@ -14,6 +14,7 @@ mod config;
 mod connections;
 mod demo;
 mod durable;
+mod endings;
 mod forwarding;
 mod framing;
 mod harness;

@@ -1,5 +1,7 @@
 //! One line of an upstream's script: what to send, in which framing, and how to misbehave.
 
+use std::time::Duration;
+
 use super::Gate;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub struct Reply {
     pub(super) extra: Vec<u8>,
     pub(super) verbatim: Option<Vec<u8>>,
     pub(super) switches: bool,
+    pub(super) pace: Option<Duration>,
+    pub(super) reads_on: Option<Gate>,
 }
 
 impl Reply {
@@ -49,6 +53,8 @@ impl Reply {
             extra: Vec::new(),
             verbatim: None,
             switches: false,
+            pace: None,
+            reads_on: None,
         }
     }
 
@@ -134,6 +140,21 @@ impl Reply {
         Reply { early: true, ..self }
     }
 
+    /// Answers early, and reads the body only when the gate is open.
+    pub fn early_until(self, gate: &Gate) -> Reply {
+        Reply { reads_on: Some(gate.clone()), ..self.early() }
+    }
+
+    /// After what it sends nothing comes, and the connection stays open until the other side gives up.
+    pub fn then_silent(self) -> Reply {
+        Reply { silent: true, ..self }
+    }
+
+    /// One byte of the body at a time, with such a pause before each.
+    pub fn trickling(self, pace: Duration) -> Reply {
+        Reply { pace: Some(pace), ..self }
+    }
+
     /// Bytes behind the end of the answer.
     pub fn extra(self, bytes: impl Into<Vec<u8>>) -> Reply {
         Reply { extra: bytes.into(), ..self }
@@ -141,6 +162,11 @@ impl Reply {
 
     pub fn close(self) -> Reply {
         Reply { close: true, ..self }.field("Connection", "close")
+    }
+
+    /// Whether the connection ends with it.
+    pub fn closes(&self) -> bool {
+        self.close
     }
 
     /// The head as it goes out.

@@ -164,6 +164,32 @@ impl Nobody {
     }
 }
 
+/// A port whose line of connections to be taken is full: a new one neither succeeds nor fails.
+pub struct Full {
+    listener: tokio::net::TcpListener,
+    _waiting: Vec<TcpStream>,
+}
+
+impl Full {
+    pub async fn new() -> Full {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+        let listener = socket.listen(1).expect("a listener");
+        let address = listener.local_addr().expect("a bound address");
+        let mut waiting = Vec::new();
+        // That one more does not come through shows that it is full.
+        let long = std::time::Duration::from_millis(500);
+        while let Ok(connected) = tokio::time::timeout(long, TcpStream::connect(address)).await {
+            waiting.push(connected.expect("a connection that waits"));
+        }
+        Full { listener, _waiting: waiting }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.listener.local_addr().expect("a bound address"))
+    }
+}
+
 impl Drop for Upstream {
     fn drop(&mut self) {
         self.accepting.abort();
@@ -222,6 +248,9 @@ async fn serve(stream: TcpStream, connection: usize, stage: &Stage) -> io::Resul
             return Ok(());
         }
         if early {
+            if let Some(gate) = &reply.reads_on {
+                gate.passed().await;
+            }
             receive(&mut stream, framing, index, stage).await?;
         }
     }
@@ -265,6 +294,9 @@ async fn answer(
     index: usize,
     stage: &Stage,
 ) -> io::Result<()> {
+    if let (Some(bytes), true) = (&reply.verbatim, reply.silent) {
+        stream.get_mut().write_all(bytes).await?;
+    }
     if reply.silent {
         return hold(stream, &Gate::closed(), index, stage).await;
     }
@@ -283,6 +315,9 @@ async fn answer(
         Some((bytes, gate)) => (*bytes, Some(gate)),
         None => (sent.len(), None),
     };
+    if let Some(pace) = reply.pace {
+        return trickle(stream, reply, pace).await;
+    }
     stream.get_mut().write_all(&reply.framed(&sent[..first])).await?;
     if let Some(gate) = gate {
         hold(stream, gate, index, stage).await?;
@@ -292,6 +327,18 @@ async fn answer(
         stream.get_mut().write_all(&[reply.end(), &reply.extra].concat()).await?;
     }
     Ok(())
+}
+
+async fn trickle(
+    stream: &mut BufReader<TcpStream>,
+    reply: &Reply,
+    pace: std::time::Duration,
+) -> io::Result<()> {
+    for byte in reply.body.chunks(1) {
+        tokio::time::sleep(pace).await;
+        stream.get_mut().write_all(&reply.framed(byte)).await?;
+    }
+    stream.get_mut().write_all(reply.end()).await
 }
 
 /// Waits for the gate, and notes when the other side leaves meanwhile.
