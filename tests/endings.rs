@@ -7,6 +7,7 @@ mod played;
 mod table;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::harness::{Agent, Gate, Raw, Reply, proxied};
 use ending::LARGE_UPLOAD;
@@ -62,4 +63,41 @@ async fn a_connection_with_two_framings_carries_nothing_else() {
     }
     let over: Vec<_> = upstream.requests().iter().map(|seen| seen.connection).collect();
     assert_eq!(over, [0, 1]);
+}
+
+/// A probe that ends in such a way, told by `code`.
+fn probes() -> Vec<(&'static str, Reply)> {
+    let whole = || Reply::ok("a whole body");
+    vec![
+        ("version-unavailable", whole().cut()),
+        ("version-unavailable", whole().cut_after(3)),
+        ("version-unavailable", whole().until_close().cut_after(3).reset()),
+        ("version-unavailable", Reply::verbatim("220 mail.example ESMTP\r\n")),
+        ("version-unavailable", Reply::never()),
+        ("version-unavailable", whole().paused_after(3, &Gate::closed())),
+        ("version-unavailable", Reply::ok("x".repeat(60)).trickling(Duration::from_millis(100))),
+        ("version-unavailable", Reply::new(503)),
+    ]
+}
+
+// V1, V7, K8
+#[tokio::test]
+async fn a_probe_that_ends_badly_stops_a_write_before_it_and_only_the_tag_after_it() {
+    let limits =
+        "limits.upstream_response = \"1s\"\nlimits.upstream_idle = \"1s\"\nlimits.upstream_total = \"2s\"";
+    let (upstream, proxy) = proxied(&format!("version = \"hash\"\n{limits}")).await;
+    let agent = Agent::new(&proxy);
+    for (n, (code, reply)) in probes().into_iter().enumerate() {
+        let tag = agent.tag("/d").await;
+        let (before, after) = (format!("before-{n}"), format!("after-{n}"));
+        let put = |key: &str| agent.put("/d").key(key).if_match(&tag);
+        upstream.next(reply.clone());
+        assert_eq!(put(&before).await.refused(code).executed, "no");
+        assert!(upstream.with_method("PUT").len() == 2 * n, "a write went out without its version");
+        put(&before).await.is(200).is_first_run();
+        upstream.next(Reply::ok("ok")).next(Reply::ok("put")).next(reply);
+        let first = put(&after).await;
+        assert_eq!(first.is(200).header("onceward-version"), None);
+        put(&after).await.replays(&first);
+    }
 }

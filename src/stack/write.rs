@@ -259,7 +259,13 @@ impl Write {
     async fn turn(&mut self, claimed: &mut Claimed) -> Result<Response, Refusal> {
         let turn = self.take_turn(claimed).await?;
         let mut headers = forward::headers(&mut self.request);
-        let compared = match self.compare(claimed, &headers).await {
+        let closing = self.gate.closing.clone();
+        let compared = tokio::select! {
+            biased;
+            compared = self.compare(claimed, &headers) => compared,
+            () = closing.cancelled() => Err(Reason::ShuttingDown.into()),
+        };
+        let compared = match compared {
             Ok(compared) => compared,
             Err(Stop::Refused(reason)) => return Err(reason.into()),
             // The claim is released with this answer: nothing was forwarded (V1).

@@ -53,6 +53,9 @@ pub enum Failure {
     ShutDown,
 }
 
+/// The answer's head; on a failure the request too, where the connection took nothing of it.
+type Answered = Result<http::Response<hyper::body::Incoming>, (Failure, Option<Box<Request<Body>>>)>;
+
 impl Client {
     /// Sends one request and waits for the head of its answer.
     ///
@@ -91,45 +94,57 @@ impl Client {
         }
     }
 
-    /// The answer's head; on a failure the request too, where the connection took nothing of it.
+    /// Sends it over this connection, which is closed where the answer takes too long.
     async fn send(
         &self,
         checkout: &mut Checkout,
         request: Request<Body>,
         until: Option<Deadline>,
-    ) -> Result<http::Response<hyper::body::Incoming>, (Failure, Option<Box<Request<Body>>>)> {
-        let Connection { sender, wire, .. } = &mut checkout.connection;
+    ) -> Answered {
+        let before = checkout.connection.wire.bytes();
+        if let Some(ended) = self.ended(&mut checkout.connection, request, until).await {
+            return ended;
+        }
+        // Nothing of it may go out once it was said what became of it, so that is asked after the end.
+        checkout.connection.close().await;
+        let sent = checkout.connection.wire.bytes() != before;
+        let late = || Failure::NotSent("it takes no bytes".to_owned());
+        Err((if sent { Failure::TimedOut } else { late() }, None))
+    }
+
+    /// How the wait for an answer ended; `None`: by its limits.
+    async fn ended(
+        &self,
+        connection: &mut Connection,
+        request: Request<Body>,
+        until: Option<Deadline>,
+    ) -> Option<Answered> {
+        let Connection { sender, wire, .. } = connection;
         let before = wire.bytes();
         let started = Instant::now();
-        let mut answer = Box::pin(sender.try_send_request(request));
+        let mut answer = std::pin::pin!(sender.try_send_request(request));
         let left = || until.map_or(Duration::MAX, |until| until.saturating_duration_since(Deadline::now()));
         let mut wait = self.limits.upstream_response.min(left());
         loop {
             match tokio::time::timeout(wait, answer.as_mut()).await {
-                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Ok(answer)) => return Some(Ok(answer)),
                 Ok(Err(mut error)) => {
                     let unsent = error.take_message().filter(|_| wire.bytes() == before).map(Box::new);
                     let why = plain(error.error());
                     let sent = wire.bytes() != before;
                     let failure = if sent { Failure::BrokeOff(why) } else { Failure::NotSent(why) };
-                    return Err((failure, unsent));
+                    return Some(Err((failure, unsent)));
                 }
                 Err(_elapsed) => {
                     // The limit counts from the last byte sent, and a long body may still be going out.
                     let from = wire.last_write().max(started);
                     wait = self.limits.upstream_response.saturating_sub(from.elapsed()).min(left());
                     if wait < Duration::from_millis(1) {
-                        break;
+                        return None;
                     }
                 }
             }
         }
-        drop(answer);
-        // Nothing of it may go out once it was said what became of it, so that is asked after the end.
-        checkout.connection.close().await;
-        let sent = checkout.connection.wire.bytes() != before;
-        let late = || Failure::NotSent("it takes no bytes".to_owned());
-        Err((if sent { Failure::TimedOut } else { late() }, None))
     }
 
     fn answer(

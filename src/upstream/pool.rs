@@ -43,6 +43,11 @@ impl Client {
         Arc::new(Self { authority, limits, idle: Mutex::new(Vec::new()), permits })
     }
 
+    /// How long one whole answer may take (`upstream_total`).
+    pub fn total(&self) -> Duration {
+        self.limits.upstream_total
+    }
+
     /// Whether this is the client for an upstream under these limits.
     pub fn fits(&self, authority: &Authority, limits: &RouteLimits) -> bool {
         self.authority == *authority && self.limits == *limits

@@ -56,6 +56,9 @@ endings! {
     ends_by_reset: Ending::reply(Reply::ok(WHOLE).until_close().cut_after(3).reset());
 
     length_and_chunks: Ending::reply(Reply::ok(WHOLE).with_both_framings());
+    chunks_in_http_1_0: Ending::verbatim(
+        "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nc\r\na whole body\r\n0\r\n\r\n"
+    );
     two_lengths: Ending::verbatim("HTTP/1.1 200 OK\r\nContent-Length: 12\r\nContent-Length: 3\r\n\r\na whole body");
     another_transfer_coding:
         Ending::reply(Reply::ok(WHOLE).field("Transfer-Encoding", "gzip").chunked());
@@ -92,11 +95,17 @@ endings! {
     large_body: Ending::reply(Reply::ok(large())).carries(large());
     large_and_cut: Ending::reply(Reply::ok(large()).chunked().cut_after(3000));
     large_and_then_silence: Ending::reply(Reply::ok(large()).chunked().paused_after(3000, &Gate::closed())).limits(SOON);
+    large_and_cut_below_its_length: Ending::reply(Reply::ok(large()).cut_after(3000));
     large_with_status_503: Ending::reply(Reply::new(503).body(large())).carries(large());
     whole_stream: Ending::reply(stream()).carries("data: 1\n\n");
     stream_that_breaks_off: Ending::reply(stream().cut_after(4));
+    stream_beyond_the_total: Ending::with(|| stream().trickling(LONG / 12)).limits(TOTAL).carries("data: 1\n\n");
+    stream_with_status_502: Ending::reply(stream().with_status(502)).carries("data: 1\n\n");
 
     kept_connection_already_closed: Ending::reply(Reply::ok(WHOLE)).kept_after(Reply::ok("ok").cut_after(2));
+    kept_connection_told_408: Ending::reply(Reply::ok(WHOLE)).kept_after(Reply::verbatim(
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 408 Late\r\nContent-Length: 0\r\n\r\n"
+    ));
     kept_connection_closes_meanwhile: Ending::reply(Reply::ok(WHOLE).cut().reset()).kept_after(Reply::ok("ok"));
 
     shutdown_before_the_answer: Ending::reply(Reply::never()).at_shutdown();

@@ -20,7 +20,7 @@ pub const NOTHING: &str = "–";
 impl Row {
     /// The name of the test that plays it.
     pub fn test_name(&self) -> String {
-        self.ending.replace(' ', "_")
+        self.ending.replace([' ', '.'], "_")
     }
 
     pub fn of(test_name: &str) -> Row {

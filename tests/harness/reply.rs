@@ -92,6 +92,10 @@ impl Reply {
         self
     }
 
+    pub fn with_status(self, status: u16) -> Reply {
+        Reply { status, ..self }
+    }
+
     pub fn chunked(self) -> Reply {
         Reply { frame: Frame::Chunked, ..self }
     }

@@ -80,6 +80,12 @@ impl Probe<'_> {
     /// # Errors
     /// 502 `version-unavailable` or `upstream-unreachable`.
     pub async fn current(&self) -> Result<Current, Reason> {
+        // A turn waits for it, so it must end even where its bytes do not.
+        let read = tokio::time::timeout(self.client.total(), self.read());
+        read.await.map_err(|_| Reason::VersionUnavailable("it did not end in time".to_owned()))?
+    }
+
+    async fn read(&self) -> Result<Current, Reason> {
         match &self.version.source {
             Source::Etag => self.by_etag().await,
             Source::Hash | Source::Field(_) => self.by_body().await,
@@ -157,8 +163,12 @@ impl Probe<'_> {
 
     /// What is there now, for a refusal that shows it (V6); `None` where it is gone or large.
     pub async fn body(&self) -> Option<Bytes> {
-        let answer = self.send(Method::GET).await.ok().filter(|answer| answer.status() == StatusCode::OK)?;
-        self.small(answer.into_body()).await
+        let read = async {
+            let answer =
+                self.send(Method::GET).await.ok().filter(|answer| answer.status() == StatusCode::OK)?;
+            self.small(answer.into_body()).await
+        };
+        tokio::time::timeout(self.client.total(), read).await.ok().flatten()
     }
 
     async fn small(&self, body: Body) -> Option<Bytes> {
