@@ -58,7 +58,10 @@ impl Stage {
             fine.url()
         );
         let routes = [broken, read, fine_route].map(|route| format!("[[routes]]\n{route}\n")).concat();
-        let proxy = Proxy::start(&format!("[server]\nshutdown_grace = \"300ms\"\n\n{routes}")).await;
+        // What is to be seen of a shutdown afterwards, only a durable store tells.
+        let store = if ending.shutdown { "disk:store" } else { "memory:" };
+        let server = format!("[store]\nurl = \"{store}\"\n\n[server]\nshutdown_grace = \"300ms\"\n");
+        let proxy = Proxy::start(&format!("{server}\n{routes}")).await;
         let agent = Agent::new(&proxy);
         let stage = Stage { row, ending, upstream, proxy, agent, _fine: fine };
         stage.keep_a_connection().await;
@@ -120,6 +123,12 @@ impl Stage {
         } else {
             assert_eq!((row.executed.as_str(), row.retry.as_str()), (NOTHING, NOTHING));
         }
+        self.told_afterwards(&before, first.as_ref()).await;
+    }
+
+    /// What record, turn, version and retry say when the first answer is there. `before`: the version until then.
+    async fn told_afterwards(&self, before: &str, first: Option<&RawAnswer>) {
+        let row = &self.row;
         self.record().await;
         let during = self.agent.tag("/fine/1").await;
         assert_eq!(during != before, row.version != "stays", "Version: {before} became {during}");
@@ -127,7 +136,7 @@ impl Stage {
         // K14, whatever the table says.
         assert_eq!(self.puts(), usize::from(self.upstream.is_some()), "the write was sent more than once");
         self.kept_connection_was_used();
-        self.again(&before, first.as_ref()).await;
+        self.again(before, first).await;
         self.next_write(&during).await;
     }
 
@@ -233,11 +242,12 @@ impl Stage {
         if method == "PUT" {
             assert_eq!(self.puts(), 1);
         }
-        // What a retry is told after the restart is the business of a durable store.
-        if answer.is_some_and(|answer| answer.is_refusal() && method == "PUT") {
-            self.proxy.logged(&["\"outcome\":\"unknown\""]).await;
-        }
         assert_eq!(self.proxy.ended().await.code(), Some(0), "{}", self.proxy.logs());
+        if method == "PUT" {
+            self.proxy.restart().await;
+            self.agent = Agent::new(&self.proxy);
+            self.told_afterwards(&before, answer.as_ref()).await;
+        }
     }
 
     fn check(&self, column: &str, cell: &str, answer: Option<&RawAnswer>) {
