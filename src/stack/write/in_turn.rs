@@ -1,0 +1,122 @@
+//! A write in its turn: the version is compared just before it goes out (Q1, V5).
+
+use std::time::Instant;
+
+use http::HeaderMap;
+use http::uri::PathAndQuery;
+
+use super::{Claimed, Write};
+use crate::config::checked::Source;
+use crate::http::refusal::Unknown;
+use crate::http::timestamp::now;
+use crate::http::{Reason, Refusal, Response, forward};
+use crate::policy::idempotency::Rerun;
+use crate::policy::turn::{Turn, Wanted};
+use crate::policy::version::{self, Compared, Current, Probe, Stop};
+use crate::protocol::entity_tag::EntityTag;
+use crate::protocol::line::Want;
+use crate::protocol::record::Mark;
+
+impl Write {
+    /// Waits for the turn, looks at the version inside it, and forwards (Q1, V5).
+    pub(super) async fn turn(&mut self, claimed: &mut Claimed) -> Result<Response, Refusal> {
+        let turn = self.take_turn(claimed).await?;
+        let mut headers = forward::headers(&mut self.request);
+        let closing = self.gate.closing.clone();
+        let compared = tokio::select! {
+            biased;
+            compared = self.compare(claimed, &headers) => compared,
+            () = closing.cancelled() => Err(Reason::ShuttingDown.into()),
+        };
+        let compared = match compared {
+            Ok(compared) => compared,
+            Err(Stop::Refused(reason)) => return Err(reason.into()),
+            // The claim is released with this answer: nothing was forwarded (V1).
+            Err(Stop::GivenOn(answer)) => return Ok(*answer),
+        };
+        version::strip_preconditions(&mut headers, &self.entry.route.version.source);
+        self.forward(claimed, turn, compared, headers).await
+    }
+
+    async fn take_turn(&mut self, claimed: &Claimed) -> Result<Option<Turn>, Refusal> {
+        let queue = &self.entry.route.queue;
+        if !queue.turns {
+            return Ok(None);
+        }
+        let until = self.budget.until(queue.max_wait, queue.max_wait);
+        self.told.wait_bound = Some(queue.max_wait);
+        let began = Instant::now();
+        let wanted = Wanted {
+            want: Want::Write,
+            resource: claimed.resource,
+            name: &claimed.name,
+            max_waiting: queue.max_waiting,
+            until,
+            gone: self.request.peer.gone.as_ref(),
+        };
+        let turn = self.gate.turns.take(wanted).await;
+        let waited = began.elapsed();
+        self.told.story.waited += waited;
+        self.entry.metrics.turn_waited(waited);
+        Ok(Some(turn?))
+    }
+
+    pub(super) fn probe<'a>(&'a self, target: Option<&PathAndQuery>, headers: &'a HeaderMap) -> Probe<'a> {
+        Probe {
+            client: &self.entry.client,
+            version: &self.entry.route.version,
+            target: target.unwrap_or(&self.request.target).clone(),
+            headers,
+        }
+    }
+
+    async fn compare(&mut self, claimed: &Claimed, headers: &HeaderMap) -> Result<Compared, Stop> {
+        let probe = self.probe(claimed.probe_target.as_ref(), headers);
+        if let Some(Rerun::IfUnchanged(mark)) = &claimed.rerun {
+            return self.compare_again(mark, claimed, &probe).await;
+        }
+        if claimed.rerun == Some(Rerun::UpstreamHonorsKey) {
+            return Ok(Compared::default());
+        }
+        let mints = self.entry.route.version.source == Source::Mint && !claimed.preconditions.is_empty();
+        let minted = if mints {
+            let minted = self.gate.store.minted(claimed.resource, now()).await;
+            EntityTag::parse(&minted.map_err(|_| Reason::StoreUnavailable)?)
+        } else {
+            None
+        };
+        let began = Instant::now();
+        let compared = version::compare(&probe, &claimed.preconditions, minted).await;
+        if !claimed.preconditions.is_empty() && self.entry.route.version.source != Source::Mint {
+            self.told.story.called(began);
+        }
+        compared
+    }
+
+    /// K12: an unknown write runs again only while nothing has happened to its resource since.
+    async fn compare_again(
+        &self,
+        mark: &Mark,
+        claimed: &Claimed,
+        probe: &Probe<'_>,
+    ) -> Result<Compared, Stop> {
+        let was = mark.compared.clone().flatten();
+        let current = match probe.current().await? {
+            Current::Tag(tag, _) => Some(tag),
+            Current::Nothing => None,
+            Current::GivenOn(_) => return Err(Reason::OutcomeUnknown(Unknown::Compared).into()),
+        };
+        let is_last = match &claimed.claim {
+            Some(claim) => !self.gate.keys.is_followed(claim.id).await?,
+            None => false,
+        };
+        if current != was || !is_last {
+            return Err(Reason::OutcomeUnknown(Unknown::Moved { compared: was, current }).into());
+        }
+        if !claimed.preconditions.holds(current.as_ref()) {
+            // This retry was built on another version than the first run; that one is as unknown as before.
+            return Err(Reason::OutcomeUnknown(Unknown::Compared).into());
+        }
+        Ok(Compared { with: Some(current), forwarded: mark.forwarded.is_some() })
+    }
+}
