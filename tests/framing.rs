@@ -148,6 +148,30 @@ async fn field_lines_are_not_mended() {
     refused(&upstream, &proxy, &requests).await;
 }
 
+// F1
+#[tokio::test]
+async fn a_line_ends_in_crlf() {
+    let (upstream, proxy) = proxied("guard = \"none\"").await;
+    let requests = [
+        "GET /bad HTTP/1.1\nHost: a\n\n",
+        "GET /bad HTTP/1.1\nHost: a\r\n\r\n",
+        "GET /bad HTTP/1.1\r\nHost: a\nX: 1\r\n\r\n",
+        "GET /bad HTTP/1.1\r\nHost: a\r\n\n",
+        "\rGET /bad HTTP/1.1\r\nHost: a\r\n\r\n",
+        "\nGET /bad HTTP/1.1\r\nHost: a\r\n\r\n",
+    ];
+    refused(&upstream, &proxy, &requests).await;
+    // RFC 9112 §2.2: a whole empty line before a request is passed over.
+    Raw::ask(&proxy, "\r\nGET /good HTTP/1.1\r\nHost: a\r\n\r\n").await.is(200);
+}
+
+// F1, P1
+#[tokio::test]
+async fn a_target_that_the_library_cannot_read_is_refused_as_every_other() {
+    let (upstream, proxy) = proxied("guard = \"none\"").await;
+    refused(&upstream, &proxy, &["GET /a`b HTTP/1.1\r\nHost: a\r\n\r\n"]).await;
+}
+
 const BROKEN_CHUNKS: [&str; 7] = [
     "zz\r\nhello\r\n0\r\n\r\n",
     "5\r\nhelloX\r\n0\r\n\r\n",

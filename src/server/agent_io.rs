@@ -142,14 +142,15 @@ impl AgentIo {
             self.state = State::Raw;
             return Poll::Ready(Ok(true));
         }
-        // Empty lines before a request line are passed over (RFC 9112 §2.2).
-        while let [b'\r' | b'\n', ..] = self.held() {
-            self.start += 1;
+        // Empty lines before a request line are passed over (RFC 9112 §2.2); what is no whole line is not.
+        while let [b'\r', b'\n', ..] = self.held() {
+            self.start += 2;
         }
         if self.is_first && !self.held().is_empty() {
             let seen = self.held().len().min(PREFACE.len());
             if self.held().get(..seen) == PREFACE.get(..seen) {
                 if seen == PREFACE.len() {
+                    self.shared.http2.cancel();
                     self.state = State::Raw;
                     return Poll::Ready(Ok(true));
                 }

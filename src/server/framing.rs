@@ -8,7 +8,8 @@
 //! 2. exactly one `Host`, an authority without user information, not empty;
 //! 3. at most one `Transfer-Encoding`, `chunked`, on HTTP/1.1 only, and then no `Content-Length`;
 //! 4. at most one `Content-Length`, digits only;
-//! 5. head and field count within `limits.head` and `limits.headers` (431).
+//! 5. head and field count within `limits.head` and `limits.headers` (431);
+//! 6. every line ends in CRLF: a bare LF, or an empty line that is none, is read differently elsewhere.
 
 use crate::http::Reason;
 use crate::http::target::{is_host, is_visible};
@@ -74,6 +75,9 @@ fn check_with<'b>(
         Ok(httparse::Status::Partial) => return Err(bad("The request's head is incomplete.")),
         Err(error) => return Err(bad(&format!("The request's head is malformed: {error}."))),
     }
+    if has_bare_line_feed(head) {
+        return Err(bad("A line of the request's head ends without CRLF."));
+    }
     let target = request.path.unwrap_or_default();
     if target.len() > limits.uri {
         return Err(Reason::UriTooLong { limit: limits.uri });
@@ -87,6 +91,12 @@ fn bad(what: &str) -> Reason {
     Reason::BadRequest(what.to_owned())
 }
 
+fn has_bare_line_feed(head: &[u8]) -> bool {
+    let starts_empty = matches!(head, [b'\r' | b'\n', ..]);
+    let bare = |pair: &[u8]| matches!(pair, [before, b'\n'] if *before != b'\r');
+    starts_empty || head.windows(2).any(bare)
+}
+
 fn one_host<'b>(fields: &[httparse::Header<'b>]) -> Result<&'b str, Reason> {
     let mut hosts = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("host"));
     let host = hosts.next().ok_or_else(|| bad("The request has no Host header."))?;
@@ -98,7 +108,8 @@ fn one_host<'b>(fields: &[httparse::Header<'b>]) -> Result<&'b str, Reason> {
 }
 
 fn check_target(target: &str, host: &str) -> Result<(), Reason> {
-    if !is_visible(target) {
+    // What the library cannot read as a target it would refuse itself, without a problem (P1).
+    if !is_visible(target) || target.parse::<http::Uri>().is_err() {
         return Err(bad("The request target holds a character that no target may hold."));
     }
     if target.starts_with('/') {
@@ -279,6 +290,11 @@ mod tests {
             "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
             "PUT / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
             "PUT / HTTP/1.1\r\nHost : a\r\n\r\n",
+            "PUT / HTTP/1.1\nHost: a\r\n\r\n",
+            "PUT / HTTP/1.1\r\nHost: a\n\r\n",
+            "PUT / HTTP/1.1\r\nHost: a\r\n\n",
+            "\rPUT / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "PUT /` HTTP/1.1\r\nHost: a\r\n\r\n",
             "PUT / HTTP/1.1\r\nHost: a\r\nX: 1\r\n 2\r\n\r\n",
         ];
         for head in bad {
