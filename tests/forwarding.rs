@@ -98,6 +98,10 @@ async fn names_with_an_underscore_are_dropped() {
     assert!(!seen.head.has("x_forwarded_for") && !seen.head.has("x-real_name"), "{:?}", seen.head);
     assert_eq!(seen.field("x-stays").as_deref(), Some("1"));
 
+    upstream.next(Reply::ok("ok").field("Onceward_Version", "\"forged\"").field("X-Stays", "1"));
+    let answer = Agent::new(&proxy).get("/x").await;
+    assert_eq!((answer.header("onceward_version"), answer.needs("x-stays").as_str()), (None, "1"));
+
     let tool = Proxy::route(&upstream, "guard = \"tool\"").await;
     let request = "POST /x HTTP/1.1\r\nHost: a\r\nIdempotency_Key: k\r\nContent-Length: 0\r\n\r\n";
     Raw::ask(&tool, request).await.refused("missing-idempotency-key");

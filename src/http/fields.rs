@@ -1,5 +1,6 @@
 //! Field names that Onceward speaks, and what is done with fields on the way (F2).
 
+use http::Version;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -17,7 +18,6 @@ pub const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-pub const VIA_VALUE: HeaderValue = HeaderValue::from_static("1.1 onceward");
 
 /// Hop-by-hop fields that are taken off both ways, with or without `Connection` naming them (RFC 9110 §7.6.1).
 fn is_hop_by_hop(name: &str) -> bool {
@@ -46,6 +46,7 @@ pub fn strip_answer(headers: &mut HeaderMap) {
         is_hop_by_hop(name)
             || matches!(name, "proxy-authenticate" | "idempotent-replayed" | "idempotency-expires")
             || name.starts_with("onceward-")
+            || name.contains('_')
     });
 }
 
@@ -62,9 +63,14 @@ fn strip(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
     }
 }
 
-/// Adds this hop to `Via` (RFC 9110 §7.6.3).
-pub fn add_via(headers: &mut HeaderMap) {
-    headers.append(header::VIA, VIA_VALUE);
+/// Adds this hop to `Via`, with the version that the message came in (RFC 9110 §7.6.3).
+pub fn add_via(headers: &mut HeaderMap, version: Version) {
+    let via = match version {
+        Version::HTTP_2 => "2.0 onceward",
+        Version::HTTP_10 => "1.0 onceward",
+        _ => "1.1 onceward",
+    };
+    headers.append(header::VIA, HeaderValue::from_static(via));
 }
 
 /// All lines of a field as bytes, for the parsers in `protocol`.

@@ -15,7 +15,7 @@ pub fn headers(request: &mut Request) -> HeaderMap {
     // At most seven are added here, and four by a write.
     headers.reserve(11);
     headers.insert(header::HOST, request.host.clone());
-    fields::add_via(&mut headers);
+    fields::add_via(&mut headers, request.version);
     headers.insert(fields::X_FORWARDED_FOR, request.peer.ip.clone());
     headers.insert(fields::X_FORWARDED_HOST, request.host.clone());
     headers.insert(fields::X_FORWARDED_PROTO, HeaderValue::from_static("http"));

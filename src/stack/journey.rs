@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{ACCEPT, HeaderMap};
-use http::{HeaderValue, Method, Uri};
+use http::{HeaderValue, Method, Uri, Version};
 use hyper::body::Incoming;
 
 use super::Rules;
@@ -124,7 +124,8 @@ impl Journey {
     }
 
     fn dress(&self, response: &mut Response) {
-        fields::add_via(response.headers_mut());
+        // Every upstream is spoken to in HTTP/1.1.
+        fields::add_via(response.headers_mut(), Version::HTTP_11);
         if let Some(applied) = self.wait_bound.and_then(|bound| self.budget.applied(bound)) {
             // Beside what the upstream applied.
             response.headers_mut().append(fields::PREFERENCE_APPLIED, applied);
