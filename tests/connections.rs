@@ -192,6 +192,36 @@ async fn an_answer_with_two_framings_is_no_empty_close() {
     }
 }
 
+// F1, K11
+#[tokio::test]
+async fn an_answer_in_a_coding_that_cannot_be_undone_is_no_answer() {
+    let (upstream, proxy) = proxied("guard = \"tool\"").await;
+    let agent = Agent::new(&proxy);
+    for coding in ["gzip, chunked", "chunked, chunked", "gzip"] {
+        let answer = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n2\r\nok\r\n0\r\n\r\n");
+        upstream.next(Reply::verbatim(answer.clone())).next(Reply::verbatim(answer));
+        agent.get("/x").await.refused("upstream-broke-off");
+        agent.post("/x").key(&coding.replace(", ", "-")).await.refused("upstream-broke-off");
+    }
+}
+
+// F6
+#[tokio::test]
+async fn an_upstream_that_speaks_http_1_0_ends_no_connection_of_an_agent() {
+    let (upstream, proxy) = proxied("guard = \"tool\"").await;
+    let mut raw = Raw::connect(&proxy).await;
+    for request in [GET, POST] {
+        upstream.next(Reply::verbatim("HTTP/1.0 200 OK\r\n\r\nold"));
+        raw.send(request).await;
+        let head = raw.head().await;
+        assert!(head.start.starts_with("HTTP/1.1 200"), "{head:?}");
+        assert!(head.framing().is_some() && !head.has("connection"), "{head:?}");
+        let mut body = Vec::new();
+        assert!(raw.body(&head, &mut body).await, "a cut answer");
+        assert_eq!(body, b"old");
+    }
+}
+
 // F6
 #[tokio::test]
 async fn what_an_upstream_sends_behind_its_answer_reaches_nobody() {

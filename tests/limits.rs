@@ -1,5 +1,6 @@
 //! The limits (F3, F4): what is too large or too slow is refused, and costs a connection at most.
 
+use crate::harness::http2::Http2;
 use crate::harness::{Agent, Gate, Proxy, Raw, Reply, Upstream, proxied};
 
 const POST: &str = "POST /x HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\n";
@@ -130,6 +131,71 @@ async fn connections_over_the_limit_are_told_so() {
         raw.send(get).await;
         raw.answer().await.is(200);
     }
+}
+
+// F4
+#[tokio::test]
+async fn connections_over_the_limit_do_not_stay() {
+    let (_upstream, proxy) = tool("[limits]\nconnections = 1").await;
+    let get = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut kept = Raw::connect(&proxy).await;
+    kept.send(get).await;
+    kept.answer().await.is(200);
+    // With `idle` as it is, they would stay for more than a minute.
+    let silent = Raw::connect(&proxy).await;
+    let mut slow = Raw::connect(&proxy).await;
+    slow.send("GET /x HT").await;
+    silent.closed().await;
+    slow.answer().await;
+    slow.closed().await;
+    let mut over = Http2::connect(&proxy).await;
+    let request = http::Request::get("http://a/x").body("").expect("a request");
+    over.send(request).await.expect("an answer").refused("too-many-connections");
+    over.closed().await;
+    kept.send(get).await;
+    kept.answer().await.is(200);
+}
+
+// F4
+#[tokio::test]
+async fn an_agent_that_stops_in_its_body_is_the_one_that_is_late() {
+    let limits = "[limits]\nbody_time = \"300ms\"\nupstream_response = \"100ms\"";
+    for guard in
+        ["guard = \"none\"", "guard = \"state\"\nidempotency.required = false\nversion.required = []"]
+    {
+        let (_upstream, proxy) = proxied(&format!("{guard}\n{limits}")).await;
+        for framing in ["Content-Length: 5\r\n\r\nhel", "Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n"] {
+            let mut raw = Raw::connect(&proxy).await;
+            raw.send(format!("POST /x HTTP/1.1\r\nHost: a\r\n{framing}")).await;
+            raw.answer().await.refused("request-timeout");
+            raw.closed().await;
+        }
+    }
+}
+
+// F3, F4
+#[tokio::test]
+async fn a_slow_body_without_a_key_costs_no_turn_either() {
+    let route = "resource = \"one\"\nqueue = true\nidempotency.required = false\nlimits.body = \"1KiB\"";
+    let (upstream, proxy) = tool(route).await;
+    let mut slow = Raw::connect(&proxy).await;
+    slow.send("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n").await;
+    let agent = Agent::new(&proxy);
+    agent.post("/y").body("meanwhile").await.is(200);
+    slow.send("2\r\nlo\r\n0\r\n\r\n").await;
+    slow.answer().await.is(200);
+    // Of any size all the same.
+    agent.post("/x").body("x".repeat(100_000)).await.is(200);
+    let mut chunked = Raw::connect(&proxy).await;
+    let chunk = format!("400\r\n{}\r\n", "x".repeat(1024));
+    chunked.send("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    for _ in 0..8 {
+        chunked.send(&chunk).await;
+    }
+    chunked.send("0\r\n\r\n").await;
+    chunked.answer().await.is(200);
+    let sizes: Vec<_> = upstream.received(4).await.iter().map(|seen| seen.body.len()).collect();
+    assert_eq!(sizes, [9, 5, 100_000, 8192]);
 }
 
 // F4

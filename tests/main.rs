@@ -19,6 +19,7 @@ mod forwarding;
 mod framing;
 mod harness;
 mod harness_itself;
+mod http2;
 mod identity;
 mod in_flight;
 mod keys;

@@ -38,6 +38,7 @@ pub fn request(
     // What HTTP/1 sends was looked at byte by byte before it came here.
     if parts.version == Version::HTTP_2 {
         check_http2(target.as_str(), &host, &parts.method, limits)?;
+        check_size(&parts.headers, target.as_str(), limits)?;
         join_cookies(&mut parts.headers);
     }
     let normal = NormalPath::parse(target.path()).map_err(|problem| bad(&problem.to_string()))?;
@@ -90,6 +91,16 @@ fn check_http2(target: &str, host: &HeaderValue, method: &Method, limits: &Limit
     }
     if !host.to_str().is_ok_and(is_host) {
         return Err(bad("The request's authority is not a host with an optional port."));
+    }
+    Ok(())
+}
+
+/// `limits.head` for HTTP/2, whose head has no bytes of its own: names and values as HTTP/1 would write them.
+fn check_size(headers: &HeaderMap, target: &str, limits: &Limits) -> Result<(), Reason> {
+    let lines = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    if lines.sum::<usize>() + target.len() > limits.head {
+        let text = format!("The request's head is larger than {} bytes.", limits.head);
+        return Err(Reason::HeadersTooLarge(text));
     }
     Ok(())
 }
@@ -159,6 +170,40 @@ pub async fn whole(
     let read = tokio::time::timeout(time, collect(body, limit, known));
     let bytes = read.await.map_err(|_| Reason::RequestTimeout("The request's body"))??;
     Ok((bytes, Some(held)))
+}
+
+/// Reads as much of a body as may be held before anything waits for it; what is larger streams on behind that.
+///
+/// # Errors
+/// 408 over `time`, 400 where it breaks off, 503 where there is no room.
+pub async fn ahead(
+    body: Body,
+    limit: usize,
+    time: Duration,
+    buffers: &Buffers,
+) -> Result<(Body, Option<Held>), Reason> {
+    let known = body.known_length();
+    if matches!(body, Body::Empty) || known.is_some_and(|length| length > limit as u64) {
+        return Ok((body, None));
+    }
+    let room = known.and_then(|length| usize::try_from(length).ok()).unwrap_or(limit);
+    let held = buffers.take(room, time).await?;
+    let read = tokio::time::timeout(time, up_to(body, limit));
+    let body = read.await.map_err(|_| Reason::RequestTimeout("The request's body"))??;
+    Ok((body, Some(held)))
+}
+
+async fn up_to(mut body: Body, limit: usize) -> Result<Body, Reason> {
+    let mut first = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| bad("The request's body broke off or is malformed."))?;
+        let Ok(data) = frame.into_data() else { continue };
+        first.extend_from_slice(&data);
+        if first.len() > limit {
+            return Ok(body.after(Bytes::from(first)));
+        }
+    }
+    Ok(Body::Full(Bytes::from(first)))
 }
 
 async fn collect(mut body: Body, limit: usize, known: Option<usize>) -> Result<Bytes, Reason> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use hyper::rt::ReadBufCursor;
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::framing::{self, Chunks, Content, HeadLimits};
 use super::socket::Socket;
@@ -20,6 +21,8 @@ use crate::http::Reason;
 pub(super) struct Shared {
     /// Why the head that was just passed on is a stand-in: the refusal its request gets.
     pub(super) refused: Mutex<Option<Reason>>,
+    /// Cancelled when the connection turns out to speak HTTP/2.
+    pub(super) http2: CancellationToken,
     /// The connection changes to another protocol with the next answer.
     pub(super) upgraded: Arc<AtomicBool>,
 }

@@ -17,15 +17,25 @@ use tokio_util::task::TaskTracker;
 use super::agent_io::{AgentIo, ConnectionLimits, Shared};
 use super::framing::HeadLimits;
 use super::socket::Socket;
+use super::streams::{self, Activity};
 use crate::config::checked::Limits;
 use crate::http::Reason;
 use crate::http::request::Peer;
 use crate::stack::Gate;
 
+/// What agents over `limits.connections` are told, and how long they have to ask for it.
+const OVER: &str = "Too many connections are open";
+const TIME_TO_BE_TOLD: Duration = Duration::from_secs(1);
+
+/// How many of them are told at once; more are closed without a word, or the limit would be none.
+pub(super) const MOST_TOLD: usize = 256;
+
 /// One listener's loop.
 pub(super) struct Accept {
     pub(super) gate: Arc<Gate>,
     pub(super) room: Arc<Semaphore>,
+    /// Connections over the limit that are told so; those over that too are closed at once.
+    pub(super) told: Arc<Semaphore>,
     pub(super) stop: CancellationToken,
     pub(super) connections: TaskTracker,
 }
@@ -51,12 +61,15 @@ impl Accept {
 
     fn connection(&self, stream: TcpStream, address: SocketAddr) {
         let room = Arc::clone(&self.room).try_acquire_owned().ok();
+        let is_over = room.is_none();
+        let room = room.or_else(|| Arc::clone(&self.told).try_acquire_owned().ok());
+        let Some(room) = room else { return };
         let connection = Connection {
             gate: Arc::clone(&self.gate),
             socket: Socket(Arc::new(stream)),
             address,
             stop: self.stop.clone(),
-            is_over: room.is_none(),
+            is_over,
             _room: room,
         };
         self.connections.spawn(connection.run());
@@ -70,7 +83,7 @@ struct Connection {
     stop: CancellationToken,
     /// There were `limits.connections` already.
     is_over: bool,
-    _room: Option<OwnedSemaphorePermit>,
+    _room: OwnedSemaphorePermit,
 }
 
 impl Connection {
@@ -80,35 +93,60 @@ impl Connection {
         let rules = self.gate.rules.load_full();
         let limits = &rules.config.limits;
         let shared = Arc::new(Shared::default());
-        if self.is_over {
-            *shared.refused.lock() = Some(Reason::TooBusy("Too many connections are open"));
-        }
-        let io = AgentIo::new(self.socket.clone(), Arc::clone(&shared), connection_limits(limits));
+        let io =
+            AgentIo::new(self.socket.clone(), Arc::clone(&shared), connection_limits(limits, self.is_over));
         let peer = Arc::new(peer(self.address, &self.socket, &shared));
-        let (gate, stop) = (Arc::clone(&self.gate), self.stop.clone());
+        let (gate, write_time) = (Arc::clone(&self.gate), limits.write_time);
         let upgraded = Arc::clone(&shared.upgraded);
-        let is_over = self.is_over;
-        let service = service_fn(move |request| {
+        let http2 = shared.http2.clone();
+        let activity = Activity::new();
+        let running = Arc::clone(&activity);
+        // Cancelled once an agent over the limit was told so.
+        let told = self.is_over.then(CancellationToken::new);
+        let tells = told.clone();
+        let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+            let busy =
+                (request.version() == http::Version::HTTP_2).then(|| (running.begin(), gate.tasks.clone()));
             let refused = shared.refused.lock().take();
+            let over = tells.clone();
+            let refused = if over.is_some() { Some(Reason::TooBusy(OVER)) } else { refused };
             let answer = Arc::clone(&gate).answer(request, Arc::clone(&peer), refused);
             async move {
-                let mut response = answer.await;
-                if is_over {
-                    response
-                        .headers_mut()
-                        .insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+                let mut answer = answer.await;
+                if let Some(over) = over {
+                    let close = HeaderValue::from_static("close");
+                    answer.headers_mut().insert(http::header::CONNECTION, close);
+                    over.cancel();
                 }
-                Ok::<_, std::convert::Infallible>(response)
+                Ok::<_, std::convert::Infallible>(match busy {
+                    Some((busy, tasks)) => streams::relayed(answer, busy, write_time, &tasks),
+                    None => answer,
+                })
             }
         });
         let builder = builder(limits);
         let connection = builder.serve_connection_with_upgrades(io, service);
         let mut connection = std::pin::pin!(connection);
+        let done = async {
+            if let Some(told) = told {
+                return told.cancelled().await;
+            }
+            http2.cancelled().await;
+            activity.idle(limits.idle).await;
+        };
         let served = tokio::select! {
             served = connection.as_mut() => served,
-            () = stop.cancelled() => {
+            () = self.stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
+            }
+            () = done => {
+                connection.as_mut().graceful_shutdown();
+                // It has nothing left to do but to say so.
+                match tokio::time::timeout(limits.write_time, connection).await {
+                    Ok(served) => served,
+                    Err(_elapsed) => return,
+                }
             }
         };
         if let Err(error) = served {
@@ -126,9 +164,11 @@ impl Connection {
     }
 }
 
-fn connection_limits(limits: &Limits) -> ConnectionLimits {
+fn connection_limits(limits: &Limits, is_over: bool) -> ConnectionLimits {
     let head = HeadLimits { head: limits.head, headers: limits.headers, uri: limits.uri };
-    ConnectionLimits { head, head_time: limits.head_time, idle: limits.idle, write_time: limits.write_time }
+    let most = if is_over { TIME_TO_BE_TOLD } else { Duration::MAX };
+    let (head_time, idle) = (limits.head_time.min(most), limits.idle.min(most));
+    ConnectionLimits { head, head_time, idle, write_time: limits.write_time.min(most) }
 }
 
 fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
@@ -147,7 +187,8 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)
-        .max_header_list_size(u32::try_from(limits.head).unwrap_or(u32::MAX))
+        // The library refuses without a problem (P1), so what is only somewhat over is refused by us.
+        .max_header_list_size(u32::try_from(limits.head.saturating_mul(2)).unwrap_or(u32::MAX).max(64 * 1024))
         .keep_alive_interval(Some(limits.idle))
         .keep_alive_timeout(limits.write_time);
     builder

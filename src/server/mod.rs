@@ -4,6 +4,7 @@ mod agent_io;
 mod connection;
 mod framing;
 mod socket;
+mod streams;
 
 use std::io;
 use std::net::SocketAddr;
@@ -79,11 +80,13 @@ impl Running {
         let addresses = listeners.iter().map(local).collect::<Result<_, _>>()?;
         let admin_address = admin.as_ref().map(local).transpose()?;
         let room = Arc::new(Semaphore::new(config.limits.connections.min(Semaphore::MAX_PERMITS)));
+        let told = Arc::new(Semaphore::new(connection::MOST_TOLD));
         let mut keeping = vec![tokio::spawn(sweep(Arc::clone(&gate)))];
         for listener in listeners {
             let accept = connection::Accept {
                 gate: Arc::clone(&gate),
                 room: Arc::clone(&room),
+                told: Arc::clone(&told),
                 stop: accepting.clone(),
                 connections: connections.clone(),
             };

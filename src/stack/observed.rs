@@ -92,14 +92,9 @@ impl Gate {
         let kind = if is_read { Kind::Read } else { Kind::Write };
         let body = std::mem::replace(&mut request.body, Body::Empty);
         let headers = forward::headers(&mut request);
-        let call = Call {
-            kind,
-            method: request.method.clone(),
-            target: request.target.clone(),
-            headers,
-            body,
-            until: None,
-        };
+        let (method, target) = (request.method.clone(), request.target.clone());
+        let body_time = journey.rules.config.limits.body_time;
+        let call = Call { kind, method, target, headers, body, body_time, until: None };
         let answer = self.send(journey, entry, call).await;
         if let Some(made) = made {
             made.end(end_of(&answer, entry)).await;

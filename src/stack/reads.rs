@@ -8,6 +8,7 @@ use http::{Method, StatusCode, header};
 
 use super::{Gate, Journey};
 use crate::config::checked::{Guard, QueueReads, Source};
+use crate::http::refusal::Unknown;
 use crate::http::timestamp::now;
 use crate::http::{Body, Reason, Refusal, Request, Response, forward};
 use crate::policy::admission::{self, Held};
@@ -37,14 +38,9 @@ impl Gate {
             headers.insert(header::CONNECTION, http::HeaderValue::from_static("upgrade"));
         }
         let kind = if crate::config::checked::is_safe(&request.method) { Kind::Read } else { Kind::Write };
-        let call = Call {
-            kind,
-            method: request.method.clone(),
-            target: request.target.clone(),
-            headers,
-            body,
-            until: None,
-        };
+        let (method, target) = (request.method.clone(), request.target.clone());
+        let body_time = journey.rules.config.limits.body_time;
+        let call = Call { kind, method, target, headers, body, body_time, until: None };
         let mut answer = self.send(journey, entry, call).await?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(answer);
@@ -102,8 +98,9 @@ impl Gate {
         } else {
             (request.method.clone(), None)
         };
-        let call =
-            Call { kind: Kind::Read, method, target: request.target.clone(), headers, body, until: None };
+        let (kind, target) = (Kind::Read, request.target.clone());
+        let body_time = journey.rules.config.limits.body_time;
+        let call = Call { kind, method, target, headers, body, body_time, until: None };
         let mut answer = self.send(journey, entry, call).await?;
         if quiet.is_some() {
             answer = self.until_closing(version::in_memory(answer, &route.version)).await?;
@@ -188,6 +185,7 @@ impl Gate {
             Err(Failure::AgentBroke) => {
                 Reason::BadRequest("The request's body broke off or is malformed.".into())
             }
+            Err(Failure::AgentLate) => Reason::RequestTimeout("The request's body"),
             Err(Failure::ShutDown) if write.is_none() => Reason::ShuttingDown,
             Err(Failure::BrokeOff(_) | Failure::ShutDown) => Reason::UpstreamBrokeOff { write },
             Err(Failure::TimedOut) => Reason::UpstreamTimeout { write },

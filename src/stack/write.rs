@@ -100,7 +100,11 @@ impl Write {
         // A precondition where one is required; compared much later (V3, V4).
         let preconditions = version::required(&self.request.headers, &self.request.method, &route.version)?;
         // The whole body before anything is claimed: one that breaks off claims nothing (F3).
-        let (body, content) = self.content(key.is_some()).await?;
+        let closing = self.gate.closing.clone();
+        let (body, content) = tokio::select! {
+            content = self.content(key.is_some()) => content?,
+            () = closing.cancelled() => return Err(Reason::ShuttingDown.into()),
+        };
         // What it changes (R6).
         let name = route::resource(&route, &self.request, &content)?;
         self.told.resource = Some(name.clone());
@@ -168,13 +172,19 @@ impl Write {
         let route = &self.entry.route;
         let body = std::mem::replace(&mut self.request.body, Body::Empty);
         let needed = route.resource.as_ref().is_some_and(crate::protocol::template::Template::needs_body);
-        if !keyed && !needed {
-            return Ok((body, Bytes::new()));
-        }
         let time = self.rules.config.limits.body_time;
-        let (content, held) = admission::whole(body, route.limits.body, time, &self.gate.buffers).await?;
-        self.held = held;
-        Ok((Body::Full(content.clone()), content))
+        let (limit, buffers) = (route.limits.body, &self.gate.buffers);
+        if keyed || needed {
+            let (content, held) = admission::whole(body, limit, time, buffers).await?;
+            self.held = held;
+            return Ok((Body::Full(content.clone()), content));
+        }
+        let mut body = body;
+        if route.queue.turns {
+            // A slow agent costs no turn (F4): what fits is here before one is taken, and only the rest streams.
+            (body, self.held) = admission::ahead(body, limit, time, buffers).await?;
+        }
+        Ok((body, Bytes::new()))
     }
 
     fn fingerprint(&self, content: &Bytes) -> Fingerprint {

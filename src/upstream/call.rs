@@ -29,6 +29,8 @@ pub struct Call {
     pub target: PathAndQuery,
     pub headers: HeaderMap,
     pub body: Body,
+    /// How long an agent whose content streams may send nothing (`limits.body_time`).
+    pub body_time: Duration,
     /// When the answer must have come at the latest; `None`: it may take as long as its parts may.
     pub until: Option<Deadline>,
 }
@@ -49,6 +51,8 @@ pub enum Failure {
     TimedOut,
     /// The agent's own body broke off while it was passed on.
     AgentBroke,
+    /// The agent sent nothing of its own body for too long.
+    AgentLate,
     /// Onceward was stopped while it waited.
     ShutDown,
 }
@@ -63,11 +67,11 @@ impl Client {
     /// [`Failure`]; a [`Call`] is never sent twice, except that a connection which provably took no byte of it is
     /// replaced once (K14).
     pub async fn call(self: &Arc<Self>, call: Call) -> Result<Response, Failure> {
-        let Call { kind, method, target, headers, body, until } = call;
+        let Call { kind, method, target, headers, body, body_time, until } = call;
         let uri = Uri::from(target);
         let is_head = method == Method::HEAD;
         let asks_upgrade = headers.contains_key(http::header::UPGRADE);
-        let (body, upload) = Upload::watch(body);
+        let (body, upload) = Upload::watch(body, body_time);
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = uri;
@@ -77,14 +81,18 @@ impl Client {
         loop {
             let mut checkout = self.check_out(kind).await.map_err(|error| Failure::NotSent(error.0))?;
             upload.goes_over(&checkout.connection.wire);
-            match self.send(&mut checkout, request, until).await {
+            match self.send(&mut checkout, request, &upload, until).await {
                 Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS && !asks_upgrade => {
                     return Err(Failure::BrokeOff("it changed to another protocol unasked".to_owned()));
                 }
-                Ok(answer) if has_foreign_coding(&answer) => {
-                    return Err(Failure::BrokeOff("its transfer coding is not chunked".to_owned()));
+                Ok(answer) if has_foreign_coding(answer.headers()) => {
+                    return Err(Failure::BrokeOff("its answer has an unknown transfer coding".to_owned()));
                 }
-                Ok(answer) => return Ok(self.answer(answer, checkout, upload, is_head)),
+                Ok(answer) => {
+                    upload.answered();
+                    return Ok(self.answer(answer, checkout, upload, is_head));
+                }
+                Err(_) if upload.is_late() => return Err(Failure::AgentLate),
                 Err(_) if upload.broke() => return Err(Failure::AgentBroke),
                 Err((failure, None)) => return Err(failure),
                 Err((failure, Some(_))) if replaced => return Err(failure),
@@ -99,10 +107,11 @@ impl Client {
         &self,
         checkout: &mut Checkout,
         request: Request<Body>,
+        upload: &Upload,
         until: Option<Deadline>,
     ) -> Answered {
         let before = checkout.connection.wire.bytes();
-        if let Some(ended) = self.ended(&mut checkout.connection, request, until).await {
+        if let Some(ended) = self.ended(&mut checkout.connection, request, upload, until).await {
             return ended;
         }
         // Nothing of it may go out once it was said what became of it, so that is asked after the end.
@@ -117,6 +126,7 @@ impl Client {
         &self,
         connection: &mut Connection,
         request: Request<Body>,
+        upload: &Upload,
         until: Option<Deadline>,
     ) -> Option<Answered> {
         let Connection { sender, wire, .. } = connection;
@@ -134,6 +144,10 @@ impl Client {
                     let sent = wire.bytes() != before;
                     let failure = if sent { Failure::BrokeOff(why) } else { Failure::NotSent(why) };
                     return Some(Err((failure, unsent)));
+                }
+                // The upstream owes nothing while its request is not whole; the content has an alarm of its own.
+                Err(_elapsed) if upload.waits() && !left().is_zero() => {
+                    wait = self.limits.upstream_response.min(left());
                 }
                 Err(_elapsed) => {
                     // The limit counts from the last byte sent, and a long body may still be going out.
@@ -182,11 +196,15 @@ impl Client {
     }
 }
 
-/// Whether an answer's framing is one that was not asked for: no `TE` goes upstream, so `chunked` is all there is.
-fn has_foreign_coding(answer: &http::Response<hyper::body::Incoming>) -> bool {
-    let mut codings = answer.headers().get_all(http::header::TRANSFER_ENCODING).iter();
-    let chunked = |value: &http::HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
-    codings.next().is_some_and(|first| !chunked(first)) || codings.next().is_some()
+/// Whether an answer's content is coded as this hop cannot undo: passed on it would be something else (F1).
+fn has_foreign_coding(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(http::header::TRANSFER_ENCODING).iter();
+    let known = |value: &http::HeaderValue| {
+        [&b"chunked"[..], b"identity"]
+            .iter()
+            .any(|known| value.as_bytes().trim_ascii().eq_ignore_ascii_case(known))
+    };
+    codings.next().is_some_and(|coding| !known(coding)) || codings.next().is_some()
 }
 
 /// What broke, in words.

@@ -114,6 +114,12 @@ impl Raw {
         }
     }
 
+    /// The body behind a head; whether it is whole.
+    pub async fn body(&mut self, head: &Head, into: &mut Vec<u8>) -> bool {
+        let framing = head.framing().unwrap_or(Framing::UntilClose);
+        within("a body", wire::read_body(&mut self.stream, framing, into)).await.unwrap_or(false)
+    }
+
     /// Reads at least one byte of what is next on the wire.
     pub async fn some(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];

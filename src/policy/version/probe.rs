@@ -1,6 +1,7 @@
 //! Reading a resource's version from its upstream (V1).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -62,6 +63,7 @@ impl Probe<'_> {
             target: self.target.clone(),
             headers,
             body: Body::Empty,
+            body_time: Duration::ZERO,
             until: None,
         }
     }
@@ -71,7 +73,7 @@ impl Probe<'_> {
             Failure::NotSent(why) => Reason::UpstreamUnreachable(why),
             Failure::BrokeOff(why) => Reason::VersionUnavailable(why),
             Failure::TimedOut => Reason::VersionUnavailable("it did not answer in time".to_owned()),
-            Failure::AgentBroke | Failure::ShutDown => Reason::ShuttingDown,
+            Failure::AgentBroke | Failure::AgentLate | Failure::ShutDown => Reason::ShuttingDown,
         })
     }
 

@@ -83,6 +83,7 @@ impl Write {
             target: self.request.target.clone(),
             headers,
             body: std::mem::replace(&mut claimed.body, Body::Empty),
+            body_time: self.rules.config.limits.body_time,
             until: Some(total),
         };
         let answer = self.call(call).await;
@@ -139,6 +140,7 @@ impl Write {
             Failure::AgentBroke => {
                 Reason::BadRequest("The request's body broke off or is malformed.".to_owned())
             }
+            Failure::AgentLate => Reason::RequestTimeout("The request's body"),
             Failure::BrokeOff(_) => Reason::UpstreamBrokeOff { write: Some(unknown) },
             Failure::TimedOut => Reason::UpstreamTimeout { write: Some(unknown) },
             Failure::ShutDown => Reason::OutcomeUnknown(unknown),
