@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::config::checked::Mode;
 use crate::http::request::Peer;
 use crate::http::{Reason, Refusal, Response};
-use crate::observe::{Metrics, Spans};
+use crate::observe::{Metrics, RouteMetrics, Spans};
 use crate::policy::admission::{self, Buffers};
 use crate::policy::detach::Detachable;
 use crate::policy::idempotency::Keys;
@@ -40,6 +40,8 @@ pub(crate) use journey::Journey;
 pub struct Rules {
     pub config: Arc<Config>,
     pub table: Table,
+    /// What is counted of requests that have no route: refused before they had one, or asked of Onceward itself.
+    pub routeless: RouteMetrics,
     /// `None`: spans go nowhere.
     pub spans: Option<Arc<Spans>>,
 }
@@ -159,7 +161,8 @@ impl Rules {
         });
         let table = Table::new(entries.collect());
         let spans = spans(&config, before);
-        Self { config, table, spans }
+        let routeless = metrics.route("", false);
+        Self { config, table, routeless, spans }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tower::ServiceExt;
 
 use crate::config::shown;
+use crate::observe::Exposition;
 use crate::stack::Gate;
 
 /// Serves the admin listener until it is stopped.
@@ -117,10 +118,10 @@ async fn ready(State(gate): State<Arc<Gate>>) -> Response {
     }
 }
 
-async fn metrics(State(gate): State<Arc<Gate>>) -> Response {
+async fn metrics(State(gate): State<Arc<Gate>>, headers: HeaderMap) -> Response {
     let text = gate.metrics.text(gate.turns.waiting(), gate.store.unknown(), gate.store.fill_ratio());
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
-        .into_response()
+    let asked = Exposition::of(&headers);
+    ([(header::CONTENT_TYPE, asked.content_type())], asked.spell(text)).into_response()
 }
 
 async fn config(State(gate): State<Arc<Gate>>) -> Response {

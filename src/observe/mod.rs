@@ -1,5 +1,6 @@
 //! What operators see: the names of all metrics (O2), the line of each request and its spans (O3).
 
+mod exposition;
 mod log;
 mod metrics;
 #[cfg(feature = "otlp")]
@@ -10,6 +11,7 @@ mod spans;
 
 use std::time::{Duration, Instant};
 
+pub use exposition::Exposition;
 pub use log::{Logging, Request, init, line, request_id};
 pub use metrics::{Metrics, RouteMetrics};
 pub use spans::{Open, Spans};

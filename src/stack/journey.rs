@@ -80,9 +80,8 @@ impl Journey {
 
     /// Tells metrics, log and spans.
     fn tell(&self, status: u16) {
-        if let Some(entry) = &self.entry {
-            entry.metrics.count(&self.method, &self.story);
-        }
+        let metrics = self.entry.as_ref().map_or(&self.rules.routeless, |entry| &entry.metrics);
+        metrics.count(&self.method, &self.story);
         let route = self.entry.as_ref().map(|entry| &entry.route);
         let request = observe::Request {
             method: &self.method,
