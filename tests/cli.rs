@@ -1,6 +1,7 @@
 //! The command line, as an operator types it (C1, O4).
 
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -52,6 +53,32 @@ async fn serve_refuses_what_check_refuses() {
         panic!("it started on a bad file")
     };
     assert!(log.contains("guard"), "{log}");
+}
+
+// C1
+#[tokio::test]
+async fn where_to_listen_goes_over_the_usual_file_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let config =
+        one_route("http://127.0.0.1:1", "").replace("[server]", "[server]\nlisten = \"127.0.0.1:1\"");
+    std::fs::write(
+        directory.path().join("onceward.toml"),
+        config.replace("[server]", "[server]\nadmin = \"off\""),
+    )
+    .unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onceward"));
+    command.args(["serve", "--listen", "127.0.0.1:0"]).current_dir(directory.path());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let first = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        let read = BufReader::new(child.stdout.take().unwrap()).read_line(&mut line);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        read.map(|_| line)
+    });
+    let line = within("a line of the binary", first).await.unwrap().unwrap();
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_ne!(line["listening"][0], "127.0.0.1:1");
 }
 
 // C1

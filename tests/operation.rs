@@ -102,6 +102,44 @@ async fn every_outcome_is_counted_once() {
     assert_eq!(proxy.metric("onceward_principals_new_total").await, 1.0);
 }
 
+// O1
+#[tokio::test]
+async fn metrics_come_as_a_scraper_asks_for_them() {
+    let (_upstream, proxy) = proxied(TOOL).await;
+    let admin = Agent::admin(&proxy);
+    Agent::new(&proxy).get("/x").await.is(200);
+    proxy.measures("onceward_requests_total", 1.0).await;
+    let text = admin.get("/metrics").await;
+    assert!(text.needs("content-type").starts_with("text/plain; version=0.0.4"), "{text}");
+    for line in ["# TYPE onceward_requests_total counter", "# TYPE onceward_build_info gauge"] {
+        assert!(text.text().contains(line), "no {line} in {text}");
+    }
+    let asked = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
+    let open = admin.get("/metrics").header("accept", asked).await;
+    assert!(open.needs("content-type").starts_with("application/openmetrics-text"), "{open}");
+    assert!(open.text().ends_with("# EOF\n"), "{open}");
+}
+
+// O2
+#[tokio::test]
+async fn a_request_without_a_route_is_counted_too() {
+    let upstream = Upstream::start().await;
+    let config = one_route(&upstream.url(), "guard = \"none\"").replace("/{*path}", "/only");
+    let proxy = Proxy::start(&config).await;
+    let agent = Agent::new(&proxy);
+    agent.get("/nowhere").await.refused("no-route");
+    agent.get("/.onceward/problems/gone").await.is(200);
+    Raw::ask(&proxy, "GET /only HTTP/1.1\r\n\r\n").await.refused("bad-request");
+    agent.get("/only").await.is(200);
+    proxy.measures("onceward_requests_total", 4.0).await;
+    let page = Agent::admin(&proxy).get("/metrics").await.text();
+    for (route, outcome, count) in [("", "refused", 2), ("", "passed", 1), ("/only", "passed", 1)] {
+        let labels = format!("route=\"{route}\",method=\"GET\",outcome=\"{outcome}\",mode=\"enforce\"");
+        let line = format!("onceward_requests_total{{{labels}}} {count}");
+        assert!(page.lines().any(|one| one == line), "no {line} in\n{page}");
+    }
+}
+
 // O2
 #[tokio::test]
 async fn invented_methods_are_no_labels() {
@@ -167,6 +205,33 @@ async fn a_changed_file_is_loaded_and_requests_end_as_they_began() {
     // K3: no reload hides a record.
     agent.post("/x").key("before").await.replays(&first);
     assert_eq!(proxy.metric("onceward_config_last_reload_successful").await, 1.0);
+}
+
+// C3
+#[tokio::test]
+async fn a_file_behind_a_link_is_loaded_when_the_link_is_swapped() {
+    let (_upstream, proxy) = proxied("guard = \"tool\"").await;
+    let agent = Agent::new(&proxy);
+    agent.put("/x").key("1").await.is(200);
+    // As mounted configurations are: of one length, with the time of another day.
+    let file = proxy.config_file();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (now, next) = (file.with_file_name("now"), file.with_file_name("next"));
+    std::fs::write(&now, &text).unwrap();
+    std::fs::write(&next, text.replace("\"tool\"", "\"none\"")).unwrap();
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(86_400);
+    for file in [&now, &next] {
+        std::fs::File::options().append(true).open(file).unwrap().set_modified(long_ago).unwrap();
+    }
+    let swap = |to: &std::path::Path| {
+        let link = file.with_file_name("link");
+        std::os::unix::fs::symlink(to, &link).unwrap();
+        std::fs::rename(&link, &file).unwrap();
+    };
+    swap(&now);
+    swap(&next);
+    proxy.logged(&["was reloaded"]).await;
+    agent.put("/x").await.is(200);
 }
 
 // C3

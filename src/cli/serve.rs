@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::{self, Config, Over, Problems};
+use crate::config::{self, Config, Over, Problems, Stamp};
 use crate::observe::{self, Logging};
 use crate::server::{NotStarted, Running};
 use crate::stack::{Gate, Rules};
@@ -26,6 +26,9 @@ pub(super) struct ServeArgs {
     #[arg(long)]
     listen: Option<String>,
 }
+
+/// Where the configuration is, where the command line names neither it nor an upstream.
+const USUAL: &str = "onceward.toml";
 
 /// How often a file is looked at for a change.
 const LOOK: Duration = Duration::from_secs(1);
@@ -71,12 +74,11 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
 
 fn load(args: &ServeArgs) -> Result<Config, Problems> {
     match (&args.config, &args.upstream) {
-        (Some(file), upstream) => {
-            let over = Over { upstream: upstream.as_deref(), listen: args.listen.as_deref() };
-            config::read_over(file, &over)
-        }
         (None, Some(upstream)) => config::quick(upstream, args.listen.as_deref()),
-        (None, None) => config::read(Path::new("onceward.toml")),
+        (file, upstream) => {
+            let over = Over { upstream: upstream.as_deref(), listen: args.listen.as_deref() };
+            config::read_over(file.as_deref().unwrap_or(Path::new(USUAL)), &over)
+        }
     }
 }
 
@@ -117,12 +119,8 @@ async fn reload_for_ever(args: &ServeArgs, gate: &Arc<Gate>, logging: &Logging, 
     }
 }
 
-type Stamp = Option<(SystemTime, u64)>;
-
-/// What changes when the file does; links are followed, as mounted configurations are replaced by them.
-async fn stamp(args: &ServeArgs) -> Stamp {
-    let file = args.config.as_deref().unwrap_or(Path::new("onceward.toml"));
-    config::stamp(file).await
+async fn stamp(args: &ServeArgs) -> Option<Stamp> {
+    config::stamp(args.config.as_deref().unwrap_or(Path::new(USUAL))).await
 }
 
 fn reload(args: &ServeArgs, gate: &Arc<Gate>, logging: &Logging) {

@@ -21,6 +21,7 @@ mod spellings;
 mod table;
 mod units;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use toml::Spanned;
@@ -137,8 +138,18 @@ fn beside_syntax(text: &str, errors: &[toml::de::Error], mut problems: Vec<Probl
     problems
 }
 
-/// When a file was last changed, and its length; `None` where it cannot be seen.
-pub async fn stamp(path: &Path) -> Option<(std::time::SystemTime, u64)> {
+/// What changes with a file: which one it is, its length, and when it was changed. Links are followed, as mounted
+/// configurations are replaced by them, with the times of another day. `None` where it cannot be seen.
+pub async fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = tokio::fs::metadata(path).await.ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
+    let times = [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()];
+    Some(Stamp { file: (metadata.dev(), metadata.ino()), length: metadata.len(), times })
+}
+
+/// [`stamp`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    file: (u64, u64),
+    length: u64,
+    times: [i64; 4],
 }
