@@ -32,11 +32,11 @@ tables! {
         /// Turns, for every route that does not say otherwise; a boolean stands for `turns`.
         queue: Short<bool, Queue>,
         /// Leases; `false` is for none.
-        leases: Later<Short<bool, Leases>>,
+        leases: Later<Short<bool, Tunes<Leases>>>,
         /// Writes that run after they were answered.
-        jobs: Later<Jobs>,
+        jobs: Tunes<Jobs>,
         /// The stream of events, or the default of the routes' `events`.
-        events: Later<Short<EventsOf, Events>>,
+        events: Later<Short<EventsOf, Tunes<Events>>>,
         /// The log.
         log: Log,
         /// Whether the rules are enforced, for every route that does not say otherwise.
@@ -144,17 +144,17 @@ tables! {
         /// 32 bytes in hex or base64, for stored requests. Empty: not set.
         secret: Later<Secret>,
         /// How long a silent instance counts as alive.
-        alive: Later<Time>,
+        alive: Tunes<Time>,
         /// Redis: replicas that must have a write.
-        wait_replicas: Later<Count<0, 64>>,
+        wait_replicas: Tunes<Count<0, 64>>,
         /// Redis: what every key begins with.
-        prefix: Later<Text>,
+        prefix: Tunes<Text>,
         /// Postgres: the schema.
-        schema: Later<Text>,
+        schema: Tunes<Text>,
         /// Postgres: how turns are held.
-        turns: Later<Locks>,
+        turns: Tunes<Locks>,
         /// Connections to the store.
-        connections: Later<Count<1, 10000>>,
+        connections: Tunes<Count<1, 10000>>,
     }
 
     /// `store` of a route.
@@ -292,9 +292,9 @@ tables! {
         /// Limits of its own.
         limits: RouteLimits,
         /// Whether its resources can be leased.
-        leases: Later<Short<bool, Leases>>,
+        leases: Later<Short<bool, Tunes<Leases>>>,
         /// Who is told of its changes.
-        events: Later<Short<EventsOf, Events>>,
+        events: Later<Short<EventsOf, Tunes<Events>>>,
     }
 
     /// `upstream` of a route, in full.

@@ -224,12 +224,7 @@ fn what_is_not_built_is_told() {
         "[store]\nurl = \"redis://user:pw@h\"",
         "[store]\nurl = \"postgres://user:pw@h/db\"",
         "[store]\nsecret = \"x\"",
-        "[store]\nalive = \"10s\"",
-        "[leases]",
-        "[leases]\nmax_ttl = \"1m\"",
         "leases = true",
-        "[jobs]\ngive_up = \"1m\"",
-        "[events]\nttl = \"1m\"",
         "events = \"own\"",
         "async = true",
         "upstream.http2 = true",
@@ -251,10 +246,14 @@ fn what_is_not_built_is_told() {
         "leases = false\nevents = \"off\"\nqueues = []\n[[routes]]\npath = \"/\"\nupstream = \"http://h\"\n{off}"
     );
     load(&text).unwrap();
+    // Nor does what only tunes something that nothing switches on.
+    let tunes = "[store]\nalive = \"10s\"\nwait_replicas = 0\nprefix = \"o:\"\nschema = \"o\"\nturns = \"rows\"\n\
+        connections = 16\n[leases]\nmax_ttl = \"1m\"\n[jobs]\ngive_up = \"1m\"\n[events]\nttl = \"1m\"";
+    load(&format!("[[routes]]\npath = \"/\"\nupstream = \"http://h\"\n{tunes}")).unwrap();
     // A wrong type of what is not built is told as such.
     let problems = with_route("[jobs]\nmax_waiting = \"5\"\ngive = 1").unwrap_err();
     let kinds: Vec<_> = problems.iter().map(|problem| problem.kind).collect();
-    assert_eq!(kinds, [config::Kind::NotBuilt, config::Kind::Type, config::Kind::Name], "{problems}");
+    assert_eq!(kinds, [config::Kind::Type, config::Kind::Name], "{problems}");
 }
 
 // C1: with only an upstream, one `state` route on `/{*path}`
