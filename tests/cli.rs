@@ -83,6 +83,21 @@ async fn where_to_listen_goes_over_the_usual_file_too() {
 
 // C1
 #[tokio::test]
+async fn a_healthcheck_asks_the_admin_listener() {
+    let (_upstream, proxy) = proxied("").await;
+    let url = proxy.admin_url();
+    for address in [url.as_str(), url.trim_start_matches("http://"), &format!("{url}/")] {
+        for more in [&[][..], &["--ready"]] {
+            let asked = onceward(&[&["healthcheck", "--admin", address], more].concat()).await;
+            assert_eq!(asked.status.code(), Some(0), "{}", text(&asked.stderr));
+        }
+    }
+    let nobody = onceward(&["healthcheck", "--admin", &Nobody::new().url()]).await;
+    assert_eq!(nobody.status.code(), Some(1), "{}", text(&nobody.stderr));
+}
+
+// C1
+#[tokio::test]
 async fn the_schema_is_json() {
     let schema = onceward(&["schema"]).await;
     assert_eq!(schema.status.code(), Some(0));

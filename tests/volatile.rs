@@ -48,6 +48,8 @@ async fn when_only_records_are_left_new_keys_are_refused() {
     };
     assert_eq!(problem.executed, "no");
     assert!(proxy.metric("onceward_store_fill_ratio").await > 0.8);
+    let warning = proxy.logged(&["WARN", "80 % full"]).await;
+    assert_eq!(proxy.logs().matches("80 % full").count(), 1, "{warning}");
     for n in [0, stored / 2, stored - 1] {
         let retry = agent.post("/x").key(&format!("{long}-{n}")).await;
         assert_eq!(retry.is(201).needs("idempotent-replayed"), "true", "record {n} of {stored}");

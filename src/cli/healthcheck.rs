@@ -3,21 +3,23 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use reqwest::Url;
+
 /// Arguments of `healthcheck`.
 #[derive(clap::Args)]
 pub(super) struct HealthcheckArgs {
     /// The admin listener's address.
-    #[arg(long, default_value = "http://127.0.0.1:9090")]
-    admin: String,
+    #[arg(long, default_value = "http://127.0.0.1:9090", value_parser = super::admin_address)]
+    admin: Url,
     /// Ask whether it is ready instead of whether it is alive.
     #[arg(long)]
     ready: bool,
 }
 
 pub(super) fn run(args: &HealthcheckArgs) -> ExitCode {
-    let place = if args.ready { "readyz" } else { "healthz" };
-    let url = format!("{}/{place}", args.admin.trim_end_matches('/'));
-    match super::block_on(ask(&url)) {
+    let mut url = args.admin.clone();
+    url.set_path(if args.ready { "readyz" } else { "healthz" });
+    match super::block_on(ask(url.as_str())) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(why)) => fail(&why),
         Err(error) => fail(&error.to_string()),

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use reqwest::Url;
 
 /// Makes every write of an agent happen once and only forward.
 #[derive(Parser)]
@@ -48,6 +49,16 @@ pub fn run() -> ExitCode {
         Command::Race(args) => block_on(race::run(args)).unwrap_or(ExitCode::FAILURE),
         Command::Operations(args) => operations::run(&args),
         Command::Healthcheck(args) => healthcheck::run(&args),
+    }
+}
+
+/// Where an admin listener is: as the configuration spells it, or with `http://`; it speaks no TLS.
+fn admin_address(text: &str) -> Result<Url, String> {
+    let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let url = Url::parse(&text).map_err(|error| error.to_string())?;
+    match (url.scheme(), url.has_host()) {
+        ("http", true) => Ok(url),
+        _ => Err("write it as host:port or http://host:port".to_owned()),
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) struct OperationsArgs {
     #[command(subcommand)]
     command: Command,
     /// The admin listener of the Onceward that is asked
-    #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:9090", value_parser = address)]
+    #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:9090", value_parser = super::admin_address)]
     admin: Url,
     /// Its server.admin_token, which resolving needs where the listener is not loopback
     #[arg(long, global = true, env = "ONCEWARD_ADMIN_TOKEN", hide_env_values = true)]
@@ -166,13 +166,4 @@ impl Which {
 /// What went wrong at the bottom of it.
 fn root(error: &(dyn std::error::Error + 'static)) -> String {
     error.source().map_or_else(|| error.to_string(), root)
-}
-
-/// Only `http`: the admin listener speaks no TLS.
-fn address(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| error.to_string())?;
-    match (url.scheme(), url.has_host()) {
-        ("http", true) => Ok(url),
-        _ => Err("write it as http://host:port".to_owned()),
-    }
 }

@@ -1,6 +1,7 @@
 //! What operators see: the names of all metrics (O2), the line of each request and its spans (O3).
 
 mod exposition;
+mod fill;
 mod log;
 mod metrics;
 #[cfg(feature = "otlp")]
@@ -12,6 +13,7 @@ mod spans;
 use std::time::{Duration, Instant};
 
 pub use exposition::Exposition;
+pub use fill::Fill;
 pub use log::{Logging, Request, init, line, request_id};
 pub use metrics::{Metrics, RouteMetrics};
 pub use spans::{Open, Spans};

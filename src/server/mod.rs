@@ -22,6 +22,7 @@ use crate::admin;
 use crate::config::Config;
 use crate::config::checked::StoreUrl;
 use crate::http::timestamp::now;
+use crate::observe::Fill;
 use crate::stack::Gate;
 use crate::store::Store;
 use crate::store::disk::{self, Disk};
@@ -179,9 +180,11 @@ fn local(listener: &TcpListener) -> Result<SocketAddr, NotStarted> {
 async fn sweep(gate: Arc<Gate>) {
     let mut tick = tokio::time::interval(Duration::from_millis(100));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut fill = Fill::default();
     loop {
         tick.tick().await;
         gate.store.sweep(now());
+        fill.look(gate.store.fill_ratio());
         if !Arc::ptr_eq(&gate.store, &gate.observed) {
             gate.observed.sweep(now());
         }
