@@ -1,7 +1,7 @@
 //! HTTP/2 from agents: what HTTP/1 is held to holds here too (F2, F4, F5).
 
 use crate::harness::http2::Http2;
-use crate::harness::{Reply, proxied};
+use crate::harness::{Raw, Reply, proxied};
 
 fn get(target: &str) -> http::request::Builder {
     http::Request::get(format!("http://a.example{target}"))
@@ -49,6 +49,18 @@ async fn an_idle_connection_is_closed_whatever_it_answers_to_pings() {
     upstream.next(Reply::ok("ok"));
     client.send(get("/x").body("").expect("a request")).await.expect("an answer").is(200);
     client.closed().await;
+}
+
+// O5
+#[tokio::test]
+async fn an_idle_connection_that_answers_nothing_holds_no_shutdown_up() {
+    let (_upstream, mut proxy) = proxied("guard = \"none\"").await;
+    let mut deaf = Raw::connect(&proxy).await;
+    // The preface and empty settings; from then on it says nothing.
+    deaf.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+    deaf.some(9).await;
+    // Less than `shutdown_grace`.
+    assert_eq!(proxy.terminate().await.code(), Some(0));
 }
 
 // F4, Q3

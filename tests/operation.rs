@@ -299,6 +299,33 @@ async fn what_does_not_end_in_time_is_unknown_and_said_so() {
 
 // O5
 #[tokio::test]
+async fn whoever_is_under_way_at_the_end_of_the_grace_is_told_what_is_known() {
+    let upstream = Upstream::start().await;
+    let grace = "[server]\nshutdown_grace = \"500ms\"\n";
+    let routes = [("read", "read"), ("pass", "none"), ("tool", "tool")].map(|(path, guard)| {
+        let url = upstream.url();
+        format!("[[routes]]\npath = \"/{path}\"\nguard = \"{guard}\"\nupstream = \"{url}\"\n")
+    });
+    let mut proxy = Proxy::start(&format!("{grace}{}", routes.concat())).await;
+    let agent = Agent::new(&proxy);
+    let mut under_way = Vec::new();
+    for (n, call) in [agent.get("/read"), agent.get("/pass"), agent.post("/pass")].into_iter().enumerate() {
+        upstream.next(Reply::never());
+        under_way.push(call.spawn());
+        upstream.arrived(n + 1).await;
+    }
+    let mut body = Raw::connect(&proxy).await;
+    body.send("POST /tool HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\nContent-Length: 5\r\n\r\nhel").await;
+    proxy.signal("TERM");
+    for (call, code) in under_way.into_iter().zip(["shutting-down", "shutting-down", "upstream-broke-off"]) {
+        call.await.unwrap().refused(code);
+    }
+    body.answer().await.refused("shutting-down");
+    assert_eq!(proxy.ended().await.code(), Some(0), "{}", proxy.logs());
+}
+
+// O5
+#[tokio::test]
 async fn idle_connections_do_not_hold_a_shutdown_up() {
     let (_upstream, mut proxy) = proxied(TOOL).await;
     let mut kept = Raw::connect(&proxy).await;

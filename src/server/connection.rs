@@ -23,8 +23,10 @@ use crate::http::Reason;
 use crate::http::request::Peer;
 use crate::stack::Gate;
 
-/// What agents over `limits.connections` are told, and how long they have to ask for it.
+/// What agents over `limits.connections` are told.
 const OVER: &str = "Too many connections are open";
+
+/// How long an agent has to hear that its connection is not served, or no longer.
 const TIME_TO_BE_TOLD: Duration = Duration::from_secs(1);
 
 /// How many of them are told at once; more are closed without a word, or the limit would be none.
@@ -127,18 +129,25 @@ impl Connection {
         let builder = builder(limits);
         let connection = builder.serve_connection_with_upgrades(io, service);
         let mut connection = std::pin::pin!(connection);
-        let done = async {
-            if let Some(told) = told {
-                return told.cancelled().await;
-            }
+        let idle_http2 = async |limit| {
             http2.cancelled().await;
-            activity.idle(limits.idle).await;
+            activity.idle(limit).await;
+        };
+        let done = async {
+            match told {
+                Some(told) => told.cancelled().await,
+                None => idle_http2(limits.idle).await,
+            }
         };
         let served = tokio::select! {
             served = connection.as_mut() => served,
             () = self.stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tokio::select! {
+                    served = connection => served,
+                    // On HTTP/2 the library waits for the agent's word too, and no idle one may hold a shutdown up.
+                    () = idle_http2(TIME_TO_BE_TOLD) => return,
+                }
             }
             () = done => {
                 connection.as_mut().graceful_shutdown();

@@ -8,7 +8,6 @@ use http::{Method, StatusCode, header};
 
 use super::{Gate, Journey};
 use crate::config::checked::{Guard, QueueReads, Source};
-use crate::http::refusal::Unknown;
 use crate::http::timestamp::now;
 use crate::http::{Body, Reason, Refusal, Request, Response, forward};
 use crate::policy::admission::{self, Held};
