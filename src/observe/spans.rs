@@ -102,7 +102,8 @@ impl Spans {
 
     /// The request is answered.
     pub fn end(&self, open: &Open, request: &Request<'_>, story: &Story) {
-        let now = Instant::now();
+        // One pair for both spans, or a pause between two readings would shift one against the other.
+        let now = (Instant::now(), SystemTime::now());
         let method = method_label(request.method);
         if let Some((began, ended)) = story.upstream_calls {
             let status = story.upstream_status;
@@ -132,7 +133,7 @@ impl Spans {
             kind: SpanKind::Server,
             name: request.path.map_or_else(|| method.to_owned(), |path| format!("{method} {path}")),
             began: story.began,
-            ended: now,
+            ended: now.0,
             status: Some(request.status),
             failed: request.status >= 500,
             code: story.code,
@@ -142,8 +143,8 @@ impl Spans {
         self.processor.on_end(span);
     }
 
-    fn span(&self, open: &Open, of: Kind<'_>, request: &Request<'_>, now: Instant) -> SpanData {
-        let wall = SystemTime::now();
+    fn span(&self, open: &Open, of: Kind<'_>, request: &Request<'_>, now: (Instant, SystemTime)) -> SpanData {
+        let (now, wall) = now;
         let time = |at: Instant| wall.checked_sub(now.saturating_duration_since(at)).unwrap_or(wall);
         let mut attributes = vec![KeyValue::new("http.request.method", method_label(request.method))];
         if let Some(path) = request.path {
