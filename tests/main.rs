@@ -13,6 +13,7 @@ mod cli;
 mod config;
 mod connections;
 mod demo;
+mod docs;
 mod durable;
 mod endings;
 mod forwarding;
