@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use http::Method;
-use onceward::config::checked::{Guard, LogFormat, Source};
+use onceward::config::checked::{Guard, LogFormat, Mode, Source, StoreUrl};
 use onceward::config::{self, Config, Kind, needs_restart, shown};
 use serde_json::Value as Json;
 
@@ -60,6 +60,7 @@ fn the_examples_say_what_they_claim() {
 
     let tools = example("tool-api", include_str!("../../config/tool-api.toml"));
     assert_eq!(names(&tools), ["tools", "bookings", "payments", "lookup"]);
+    assert_eq!(tools.identity, state.identity);
     assert_eq!(
         tools.routes.iter().map(|route| route.queue.turns).collect::<Vec<_>>(),
         [false, true, false, false]
@@ -74,6 +75,29 @@ fn the_examples_say_what_they_claim() {
     let container = example("container", include_str!("../../config/container.toml"));
     assert_eq!(container.server.listen, ["0.0.0.0:8080".parse().unwrap()]);
     assert_eq!((container.server.admin_token, container.log.format), (None, LogFormat::Json));
+    assert_eq!(container.store.url, StoreUrl::Memory);
+}
+
+// C2, C5: the container's file is told by the environment, as its head says
+#[test]
+fn the_container_is_told_by_its_environment() {
+    let text = include_str!("../../config/container.toml");
+    let told = |name: &str| match name {
+        "UPSTREAM" => Some("http://api:3000".into()),
+        "GUARD" => Some("tool".into()),
+        "MODE" => Some("observe".into()),
+        "STORE" => Some("memory:".into()),
+        "MAX_MEMORY" => Some("1GiB".into()),
+        "LOG_LEVEL" => Some("warn".into()),
+        "ADMIN_TOKEN" => Some("sesame".into()),
+        _ => None,
+    };
+    let container = config::load(text, "onceward.toml", &told).unwrap();
+    let route = &container.routes[0];
+    assert_eq!((route.guard, route.mode), (Guard::Tool, Mode::Observe));
+    assert_eq!(route.upstream.authority, "api:3000");
+    assert_eq!((container.store.max_memory, container.log.level.as_str()), (1 << 30, "warn"));
+    assert!(container.server.admin_token.is_some());
 }
 
 // Section T: the values shown are the defaults
