@@ -75,7 +75,7 @@ fn the_examples_say_what_they_claim() {
     let container = example("container", include_str!("../../config/container.toml"));
     assert_eq!(container.server.listen, ["0.0.0.0:8080".parse().unwrap()]);
     assert_eq!((container.server.admin_token, container.log.format), (None, LogFormat::Json));
-    assert_eq!(container.store.url, StoreUrl::Memory);
+    assert_eq!(container.store.url, StoreUrl::Disk("/var/lib/onceward".into()));
 }
 
 // C2, C5: the container's file is told by the environment, as its head says
@@ -97,7 +97,7 @@ fn the_container_is_told_by_its_environment() {
     assert_eq!((route.guard, route.mode), (Guard::Tool, Mode::Observe));
     assert_eq!(route.upstream.authority, "api:3000");
     assert_eq!((container.store.max_memory, container.log.level.as_str()), (1 << 30, "warn"));
-    assert!(container.server.admin_token.is_some());
+    assert!(container.server.admin_token.is_some() && container.store.url == StoreUrl::Memory);
 }
 
 // Section T: the values shown are the defaults
