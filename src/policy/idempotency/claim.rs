@@ -25,6 +25,8 @@ pub struct Claim {
     keyless: bool,
     /// The unknown record that this claim took over (K12), to be put back if nothing comes of it.
     prior: Option<State>,
+    /// It is being ended in the background: dropped there, the runtime itself ends.
+    is_left: bool,
 }
 
 /// Why a step was not recorded.
@@ -58,6 +60,7 @@ impl Claim {
             mark: None,
             keyless: false,
             prior: None,
+            is_left: false,
         }
     }
 
@@ -269,11 +272,12 @@ fn refused(error: NotRecorded) -> Reason {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if matches!(self.phase, Phase::Done | Phase::Unknown) {
+        // A runtime that ends drops what is given to it at once: to spawn anew from there would never end.
+        if self.is_left || matches!(self.phase, Phase::Done | Phase::Unknown) {
             return;
         }
-        let left =
-            Self { keys: Arc::clone(&self.keys), mark: self.mark.take(), prior: self.prior.take(), ..*self };
+        let (keys, mark, prior) = (Arc::clone(&self.keys), self.mark.take(), self.prior.take());
+        let left = Self { keys, mark, prior, is_left: true, ..*self };
         self.phase = Phase::Done;
         let keys = Arc::clone(&left.keys);
         // Outside of a runtime nobody is left who could be told.
