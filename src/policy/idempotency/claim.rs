@@ -84,6 +84,11 @@ impl Claim {
         claim
     }
 
+    /// The store said no: the record is another's, and there is nothing to end.
+    pub(super) fn not_taken(mut self) {
+        self.phase = Phase::Done;
+    }
+
     /// Whether an agent can ask for its answer again.
     pub fn is_keyed(&self) -> bool {
         !self.keyless
@@ -194,25 +199,22 @@ impl Claim {
 
     /// Gives the key to the one that has waited longest for it, or frees it (K6).
     async fn hand_on(&self) -> Result<(), StoreError> {
-        let (id, ttl) = (self.id, self.ttl);
-        let mut holder = (self.owner, self.before());
-        while let Some((waiting, wake)) = self.keys.waiting.next(id) {
+        let id = self.id;
+        if let Some((waiting, wake)) = self.keys.waiting.next(id) {
             let owner = self.keys.next_owner();
             let record = Record { owner, started_at: now(), ..waiting };
-            let change = Change::new(id, holder.0, holder.1, Set::Replace(record));
-            if !self.keys.store.commit(change, now()).await? {
-                return Ok(());
+            let change = Change::new(id, self.owner, self.before(), Set::Replace(record));
+            // Whoever drops it ends it: here where the store's reply is lost, there where nobody waits any more.
+            let next = Self::new(&self.keys, id, owner, self.ttl);
+            if self.keys.store.commit(change, now()).await? {
+                drop(wake.send(Wake::Granted(Box::new(next))));
+            } else {
+                next.not_taken();
             }
-            holder = (owner, Before::Claimed);
-            let granted = Wake::Granted(Box::new(Self::new(&self.keys, id, owner, ttl)));
-            match wake.send(granted) {
-                Ok(()) => return Ok(()),
-                // It left just now: the claim comes back, and goes to the next.
-                Err(Wake::Granted(mut back)) => back.phase = Phase::Done,
-                Err(Wake::Look) => {}
-            }
+            return Ok(());
         }
-        self.keys.store.commit(Change::new(id, holder.0, holder.1, Set::Remove), now()).await?;
+        let change = Change::new(id, self.owner, self.before(), Set::Remove);
+        self.keys.store.commit(change, now()).await?;
         // Who came between the last look and the removal looks for itself.
         self.keys.waiting.wake_all(id);
         Ok(())

@@ -71,13 +71,13 @@ impl Keys {
     pub async fn enter(self: &Arc<Self>, ask: &Ask<'_>) -> Result<Entry, Refusal> {
         let mut record = self.record(ask);
         loop {
-            let owner = record.owner;
+            // Before the store is asked: where its reply is lost, what it may have done has to be undone.
+            let claim = Claim::new(self, ask.id, record.owner, millis(ask.policy.ttl));
             let (standing, yours) = match self.store.claim(ask.id, record, now()).await.map_err(refused)? {
-                Claimed::New => {
-                    return Ok(Entry::Run(Claim::new(self, ask.id, owner, millis(ask.policy.ttl))));
-                }
+                Claimed::New => return Ok(Entry::Run(claim)),
                 Claimed::Taken { standing, yours } => (standing, yours),
             };
+            claim.not_taken();
             record = match self.meet(ask, *standing, yours).await? {
                 Met::Entry(entry) => return Ok(entry),
                 Met::Again => self.record(ask),
@@ -112,8 +112,9 @@ impl Keys {
             resource: resource.into(),
             state: State::Claimed,
         };
+        let claim = Claim::keyless(self, id, owner, millis(policy.ttl));
         match self.store.claim(id, record, now()).await.map_err(refused)? {
-            Claimed::New => Ok(Some(Claim::keyless(self, id, owner, millis(policy.ttl)))),
+            Claimed::New => Ok(Some(claim)),
             // No two of these are the same; if they were, one of them would wait for nothing.
             Claimed::Taken { .. } => Err(Reason::StoreUnavailable.into()),
         }
@@ -179,10 +180,12 @@ impl Keys {
         let forwarded = State::Forwarded { mark: mark.clone(), status: None };
         let again = Record { owner, state: forwarded, ..standing.clone() };
         let change = Change::new(ask.id, standing.owner, Before::Unknown, Set::Replace(again));
+        // Before the store is asked, as above.
+        let claim = Claim::taken_over(self, ask.id, owner, millis(ask.policy.ttl), standing.state);
         if !self.store.commit(change, now()).await.map_err(refused)? {
+            claim.not_taken();
             return Ok(Met::Again);
         }
-        let claim = Claim::taken_over(self, ask.id, owner, millis(ask.policy.ttl), standing.state);
         Ok(Met::Entry(Entry::Again(claim, rerun)))
     }
 
