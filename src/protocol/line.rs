@@ -246,4 +246,77 @@ mod tests {
         line.end_rest();
         assert_eq!(line.advance(1), Some((Want::Write, 2)));
     }
+
+    /// The rules of the line, in the fewest words: who stands where, since when, and until when it rests.
+    #[derive(Default)]
+    struct Naive {
+        inside: Vec<(u32, Want)>,
+        standing: Vec<(u32, Want)>,
+        rest_until: u64,
+    }
+
+    impl Naive {
+        fn may_go(&self, now: u64, want: Want) -> bool {
+            let writes = self.inside.iter().any(|(_, inside)| *inside == Want::Write);
+            match want {
+                Want::Read => !writes,
+                Want::Write => self.inside.is_empty() && now >= self.rest_until,
+            }
+        }
+
+        /// Who goes next: the first, or, while it rests, the first read.
+        fn next(&mut self, now: u64) -> Option<(u32, Want)> {
+            let rests = now < self.rest_until;
+            let at = self.standing.iter().position(|(_, want)| *want == Want::Read || !rests)?;
+            self.may_go(now, self.standing[at].1).then(|| self.standing.remove(at))
+        }
+    }
+
+    // Q1, Q2, Q5
+    #[test]
+    fn a_line_is_what_a_naive_one_is() {
+        for seed in 0..2_000 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let (mut line, mut naive) = (Test::default(), Naive::default());
+            let (mut now, mut numbers) = (0, std::collections::HashMap::new());
+            for who in 0..60 {
+                now += rng.u64(..3);
+                match rng.u8(..6) {
+                    0..3 => {
+                        let want = if rng.bool() { Want::Read } else { Want::Write };
+                        naive.standing.push((who, want));
+                        match line.join(now, want, 1000, || who) {
+                            Place::Turn => assert_eq!(naive.next(now), Some((who, want)), "seed {seed}"),
+                            Place::Wait(number) => drop(numbers.insert(who, number)),
+                            Place::Full(waiting) => panic!("seed {seed}: {waiting} are not too many"),
+                        }
+                        let inside = |naive: &Naive| naive.inside.iter().any(|(other, _)| *other == who);
+                        if !numbers.contains_key(&who) && !inside(&naive) {
+                            naive.inside.push((who, want));
+                        }
+                    }
+                    3 if !naive.standing.is_empty() => {
+                        let (leaver, _) = naive.standing.remove(rng.usize(..naive.standing.len()));
+                        line.leave(numbers[&leaver]);
+                    }
+                    4 if naive.inside.first().is_some_and(|(_, want)| *want == Want::Write) => {
+                        naive.inside.clear();
+                        naive.rest_until = naive.rest_until.max(now + 5);
+                        line.rest(now + 5);
+                    }
+                    _ if !naive.inside.is_empty() => {
+                        let (_, want) = naive.inside.remove(rng.usize(..naive.inside.len()));
+                        line.end(want);
+                    }
+                    _ => {}
+                }
+                while let Some((want, who)) = line.advance(now) {
+                    assert_eq!(naive.next(now), Some((who, want)), "seed {seed} at {now}");
+                    naive.inside.push((who, want));
+                }
+                assert_eq!(naive.next(now), None, "seed {seed} at {now}");
+                assert_eq!(line.waiting(), naive.standing.len(), "seed {seed} at {now}");
+            }
+        }
+    }
 }
