@@ -23,3 +23,6 @@ pub mod admin;
 pub mod observe;
 
 pub mod cli;
+
+#[cfg(test)]
+mod simulation;

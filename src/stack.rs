@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
-use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,7 +22,7 @@ use crate::agent_api;
 use crate::config::Config;
 use crate::config::checked::Mode;
 use crate::http::request::Peer;
-use crate::http::{Reason, Refusal, Response};
+use crate::http::{Body, Reason, Refusal, Response};
 use crate::observe::{Metrics, RouteMetrics, Spans};
 use crate::policy::admission::{self, Buffers};
 use crate::policy::detach::Detachable;
@@ -84,9 +83,9 @@ impl Gate {
     }
 
     /// The answer to one request. `refused`: what its head was refused for before it came here.
-    pub async fn answer(
+    pub async fn answer<B: Into<Body>>(
         self: Arc<Self>,
-        mut request: http::Request<Incoming>,
+        mut request: http::Request<B>,
         peer: Arc<Peer>,
         refused: Option<Reason>,
     ) -> Response {
@@ -99,10 +98,10 @@ impl Gate {
     }
 
     /// The stages that every request passes.
-    async fn pass(
+    async fn pass<B: Into<Body>>(
         self: &Arc<Self>,
         journey: &mut Journey,
-        request: http::Request<Incoming>,
+        request: http::Request<B>,
         peer: &Arc<Peer>,
     ) -> Result<Response, Refusal> {
         let rules = Arc::clone(&journey.rules);

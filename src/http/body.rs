@@ -51,6 +51,12 @@ impl Body {
     }
 }
 
+impl From<Incoming> for Body {
+    fn from(incoming: Incoming) -> Self {
+        if http_body::Body::is_end_stream(&incoming) { Self::Empty } else { Self::Incoming(incoming) }
+    }
+}
+
 impl http_body::Body for Body {
     type Data = Bytes;
     type Error = BoxError;

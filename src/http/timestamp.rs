@@ -6,6 +6,10 @@ use crate::protocol::record::Millis;
 
 /// The wall clock (K15).
 pub fn now() -> Millis {
+    #[cfg(test)]
+    if let Some(now) = simulated::now() {
+        return now;
+    }
     millis(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
 }
 
@@ -34,6 +38,30 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let day = day_of_year - (153 * shifted + 2) / 5 + 1;
     let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+/// A wall clock that goes with the runtime's paused one.
+#[cfg(test)]
+pub(crate) mod simulated {
+    use std::cell::Cell;
+
+    use tokio::time::Instant;
+
+    use super::{Millis, millis};
+
+    /// 2026-01-01.
+    const BEGIN: Millis = 1_767_225_600_000;
+
+    thread_local! { static STARTED: Cell<Option<Instant>> = const { Cell::new(None) }; }
+
+    /// From now on, on this thread, the wall clock counts the runtime's time; or no longer does.
+    pub(crate) fn set(started: Option<Instant>) {
+        STARTED.set(started);
+    }
+
+    pub(super) fn now() -> Option<Millis> {
+        STARTED.get().map(|started| BEGIN + millis(started.elapsed()))
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Version};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::checked::Limits;
@@ -20,8 +19,8 @@ use crate::protocol::path::NormalPath;
 ///
 /// # Errors
 /// 400, 414 or 431 for what no version of HTTP allows, or what is over a limit.
-pub fn request(
-    request: http::Request<Incoming>,
+pub fn request<B: Into<Body>>(
+    request: http::Request<B>,
     peer: &Arc<Peer>,
     limits: &Limits,
 ) -> Result<Request, Reason> {
@@ -42,7 +41,6 @@ pub fn request(
         join_cookies(&mut parts.headers);
     }
     let normal = NormalPath::parse(target.path()).map_err(|problem| bad(&problem.to_string()))?;
-    let body = if http_body::Body::is_end_stream(&body) { Body::Empty } else { Body::Incoming(body) };
     Ok(Request {
         method: parts.method,
         version: parts.version,
@@ -50,7 +48,7 @@ pub fn request(
         normal,
         host,
         headers: parts.headers,
-        body,
+        body: body.into(),
         upgrade: parts.extensions.remove(),
         peer: Arc::clone(peer),
     })

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use http::header::{ACCEPT, HeaderMap};
 use http::{HeaderValue, Method, Uri, Version};
-use hyper::body::Incoming;
 
 use super::Rules;
 use crate::http::budget::Budget;
@@ -35,7 +34,7 @@ pub(crate) struct Journey {
 }
 
 impl Journey {
-    pub(super) fn begin(rules: Arc<Rules>, request: &mut http::Request<Incoming>) -> Self {
+    pub(super) fn begin<B>(rules: Arc<Rules>, request: &mut http::Request<B>) -> Self {
         // First of all, so that the request's id is that of its trace.
         let spans = rules.spans.as_ref().and_then(|spans| spans.begin(request.headers_mut()));
         let headers: &HeaderMap = request.headers();

@@ -10,6 +10,8 @@ mod conformance;
 pub mod disk;
 pub mod memory;
 mod minted;
+#[cfg(test)]
+pub(crate) mod model;
 mod reply;
 mod unsettled;
 

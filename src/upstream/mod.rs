@@ -4,6 +4,8 @@ mod body;
 mod call;
 mod connection;
 mod pool;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod upload;
 mod wire;
 

@@ -20,6 +20,10 @@ use crate::protocol::record::Mark;
 impl Write {
     /// Waits for the turn, looks at the version inside it, and forwards (Q1, V5).
     pub(super) async fn turn(&mut self, claimed: &mut Claimed) -> Result<Response, Refusal> {
+        #[cfg(test)]
+        if crate::simulation::teeth::is(crate::simulation::teeth::Bad::CheckBeforeTheTurn) {
+            return self.turn_after_the_check(claimed).await;
+        }
         let turn = self.take_turn(claimed).await?;
         let mut headers = forward::headers(&mut self.request);
         let closing = self.gate.closing.clone();
@@ -38,7 +42,7 @@ impl Write {
         self.forward(claimed, turn, compared, headers).await
     }
 
-    async fn take_turn(&mut self, claimed: &Claimed) -> Result<Option<Turn>, Refusal> {
+    pub(super) async fn take_turn(&mut self, claimed: &Claimed) -> Result<Option<Turn>, Refusal> {
         let queue = &self.entry.route.queue;
         if !queue.turns {
             return Ok(None);
@@ -70,7 +74,7 @@ impl Write {
         }
     }
 
-    async fn compare(&mut self, claimed: &Claimed, headers: &HeaderMap) -> Result<Compared, Stop> {
+    pub(super) async fn compare(&mut self, claimed: &Claimed, headers: &HeaderMap) -> Result<Compared, Stop> {
         let probe = self.probe(claimed.probe_target.as_ref(), headers);
         if let Some(Rerun::IfUnchanged(mark)) = &claimed.rerun {
             return self.compare_again(mark, claimed, &probe).await;

@@ -92,6 +92,8 @@ impl Write {
             Ok(answer) => answer,
             Err(failure) => return Err(self.failed(failure, pending, unknown, operation).await),
         };
+        #[cfg(test)]
+        let pending = super::teeth::at_the_head(pending);
         self.told.story.upstream_status = Some(answer.status().as_u16());
         if answer.status() == StatusCode::PRECONDITION_FAILED && compared.forwarded {
             return Err(self.stale_upstream(pending, &answer, claimed, &probed, unknown).await);

@@ -1,0 +1,25 @@
+//! Known-bad variants of the stages and of the store: whoever trusts the simulation wants to see it bite.
+
+/// One mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Bad {
+    ClaimAfterSending,
+    UnknownIsAbsent,
+    CheckBeforeTheTurn,
+    TurnFreedAtTheHead,
+    FingerprintWithoutBody,
+    AnsweredBeforeDurable,
+    ForwardedNotStored,
+}
+
+thread_local! { static MADE: std::cell::Cell<Option<Bad>> = const { std::cell::Cell::new(None) }; }
+
+/// From now on, on this thread, this mistake is made, or none.
+pub(super) fn make(bad: Option<Bad>) {
+    MADE.set(bad);
+}
+
+/// Whether this mistake is made.
+pub(crate) fn is(bad: Bad) -> bool {
+    MADE.get() == Some(bad)
+}

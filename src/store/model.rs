@@ -1,0 +1,332 @@
+//! A store so plain that it can be read at a glance: what the others are compared with, and what the simulation runs
+//! on. No locks but one, no limits, and everything in it can be copied: a copy is what a disk would hold.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::minted::Number;
+use super::unsettled::follow;
+use super::{Answer, Change, Claimed, Encoded, Move, Reply, Resolution, Set, Store};
+use crate::protocol::record::{Millis, Phase, Record, RecordId, ResourceId, State, Step, step};
+
+/// A record with its answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Row {
+    pub(crate) record: Record,
+    answer: Option<Encoded>,
+}
+
+/// Everything it holds.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Model {
+    pub(crate) rows: BTreeMap<RecordId, Row>,
+    /// Of each minted version, when it moves, and where to.
+    moves: BTreeMap<[u8; 16], Vec<(Millis, Number)>>,
+    resolutions: Vec<Resolution>,
+    numbers: Number,
+    fences: u64,
+    /// What became of records since somebody looked.
+    pub(crate) steps: Vec<Moved>,
+    pub(crate) bent: Option<Bent>,
+    /// Claims that a bent store did not take down.
+    untold: Vec<Record>,
+}
+
+/// A record went from one phase to another; `None`: it is not there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moved {
+    pub(crate) id: RecordId,
+    pub(crate) from: Option<Phase>,
+    pub(crate) to: Option<Phase>,
+}
+
+/// A known-bad store: a simulation has to catch each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bent {
+    /// A claim is taken down with its end.
+    ClaimsAtTheEnd,
+    /// A key with an unknown outcome is free.
+    UnknownIsAbsent,
+    /// "Forwarded" does not outlive the process.
+    ForgetsForwarded,
+}
+
+impl Model {
+    pub(crate) fn claim(&mut self, id: RecordId, record: Record, now: Millis) -> Claimed {
+        if self.bent == Some(Bent::UnknownIsAbsent) && self.phase(id) == Some(Phase::Unknown) {
+            self.rows.remove(&id);
+        }
+        if let Some(standing) = self.read(id, now) {
+            return Claimed::Taken { standing: Box::new(standing), yours: Box::new(record) };
+        }
+        if self.bent == Some(Bent::ClaimsAtTheEnd) {
+            self.untold.push(record);
+            return Claimed::New;
+        }
+        self.steps.push(Moved { id, from: None, to: Some(record.state.phase()) });
+        self.rows.insert(id, Row { record, answer: None });
+        Claimed::New
+    }
+
+    pub(crate) fn read(&self, id: RecordId, now: Millis) -> Option<Record> {
+        self.rows.get(&id).map(|row| &row.record).filter(|record| !record.is_expired(now)).cloned()
+    }
+
+    pub(crate) fn phase(&self, id: RecordId) -> Option<Phase> {
+        self.rows.get(&id).map(|row| row.record.state.phase())
+    }
+
+    pub(crate) fn answer(&self, id: RecordId) -> Option<Answer> {
+        self.rows.get(&id)?.answer.clone().and_then(|answer| Answer::decode(answer.into_bytes()))
+    }
+
+    pub(crate) fn commit(&mut self, change: Change, now: Millis) -> bool {
+        if let Some(at) = self.untold.iter().position(|record| record.owner == change.owner) {
+            match change.set {
+                Set::State(State::Forwarded { .. }) => return true,
+                Set::State(_) | Set::Replace(_) | Set::Remove => {
+                    let state = State::Forwarded { mark: None, status: None };
+                    let record = Record { state, ..self.untold.remove(at) };
+                    self.rows.insert(change.id, Row { record, answer: None });
+                }
+            }
+        }
+        let (id, from) = (change.id, self.phase(change.id));
+        let done = self.commit_now(change, now);
+        let to = self.phase(id);
+        if from != to || from == Some(Phase::Done) {
+            self.steps.push(Moved { id, from, to });
+        }
+        done
+    }
+
+    fn commit_now(&mut self, change: Change, now: Millis) -> bool {
+        let goes_out = change.goes_out();
+        let Change { id, owner, before, set, answer, version, resolution } = change;
+        match step(self.rows.get(&id).map(|row| &row.record), owner, before, &set) {
+            Step::Apply => {}
+            Step::Already => return true,
+            Step::Lost => return false,
+        }
+        match (set, self.rows.get_mut(&id)) {
+            (Set::Remove, _) => drop(self.rows.remove(&id)),
+            (Set::State(state), Some(row)) => {
+                row.record.state = state.after(&row.record.state);
+                row.answer = answer;
+            }
+            (Set::Replace(record), Some(row)) => *row = Row { record, answer },
+            (Set::State(_) | Set::Replace(_), None) => return false,
+        }
+        if goes_out {
+            self.follow(id);
+        }
+        if let Some(to) = version {
+            self.move_version(to, now);
+        }
+        self.resolutions.splice(0..0, resolution);
+        true
+    }
+
+    /// A write goes out: every other of its resource that is unknown, or was, is not the last one any more (K12).
+    fn follow(&mut self, id: RecordId) {
+        let Some(resource) = self.rows.get(&id).map(|row| row.record.resource.clone()) else { return };
+        for (other, row) in &mut self.rows {
+            if *other != id && row.record.resource == resource {
+                follow(&mut row.record);
+            }
+        }
+    }
+
+    fn number(&mut self) -> Number {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    pub(crate) fn fence(&mut self) -> u64 {
+        self.fences += 1;
+        self.fences
+    }
+
+    pub(crate) fn move_version(&mut self, to: Move, now: Millis) {
+        let mut moves = self.moves.remove(&to.resource.0).unwrap_or_default();
+        if to.ends_rest {
+            moves.retain(|(at, _)| *at <= now);
+        }
+        moves.push((now, to.to));
+        moves.extend(to.later);
+        let stands = moves.iter().filter(|(at, _)| *at <= now).map(|(_, number)| *number).max().unwrap_or(0);
+        // Numbers are given in another order than they are due, and none goes back.
+        for (_, number) in moves.iter_mut().filter(|(at, number)| *at > now && *number < stands) {
+            *number = self.number();
+        }
+        self.moves.insert(to.resource.0, moves);
+    }
+
+    fn minted(&self, resource: ResourceId, now: Millis) -> Box<str> {
+        let moves = self.moves.get(&resource.0).into_iter().flatten();
+        tag(resource, moves.filter(|(at, _)| *at <= now).map(|(_, number)| *number).max().unwrap_or(0))
+    }
+
+    fn resolutions(&self, id: RecordId, now: Millis) -> Vec<Resolution> {
+        let kept = self.resolutions.iter().filter(|one| one.id == id && one.expires_at > now);
+        kept.cloned().collect()
+    }
+
+    fn scan(&self, phase: Option<Phase>, most: usize, now: Millis) -> Vec<(RecordId, Record)> {
+        let live = self.rows.iter().map(|(id, row)| (*id, &row.record)).filter(|(_, record)| {
+            !record.is_expired(now) && phase.is_none_or(|phase| record.state.phase() == phase)
+        });
+        live.take(most).map(|(id, record)| (id, record.clone())).collect()
+    }
+
+    /// What is there after a crash: a claim that nothing went out for was never stored (invariant 6).
+    pub(crate) fn crash(&mut self) {
+        let forgets = self.bent == Some(Bent::ForgetsForwarded);
+        self.rows.retain(|_, row| match row.record.state.phase() {
+            Phase::Claimed => false,
+            Phase::Forwarded => !forgets,
+            Phase::Done | Phase::Unknown => true,
+        });
+        self.untold.clear();
+        // Reserved ahead, and given up with the process.
+        self.numbers += 100;
+        self.fences += 100;
+    }
+}
+
+fn tag(resource: ResourceId, number: Number) -> Box<str> {
+    let digest = u128::from_be_bytes(resource.0) >> 72;
+    format!("\"m.{number:x}.{digest:x}\"").into()
+}
+
+/// Who asks a [`Model`], and when it answers.
+pub(crate) trait Ask: Send + Sync + 'static {
+    /// Does something in it. `what` is a word for people.
+    fn ask<T, F>(&self, what: &'static str, act: F) -> Reply<T>
+    where
+        T: Send + Unpin + 'static,
+        F: FnOnce(&mut Model) -> T + Send + 'static;
+
+    /// A look at it that costs nothing.
+    fn look<T>(&self, act: impl FnOnce(&Model) -> T) -> T;
+}
+
+/// A model that answers at once.
+pub(crate) struct AtOnce(Mutex<Model>);
+
+impl AtOnce {
+    pub(crate) fn store() -> Arc<dyn Store> {
+        Arc::new(Self(Mutex::default()))
+    }
+}
+
+impl Ask for AtOnce {
+    fn ask<T, F>(&self, _: &'static str, act: F) -> Reply<T>
+    where
+        T: Send + Unpin + 'static,
+        F: FnOnce(&mut Model) -> T + Send + 'static,
+    {
+        Reply::now(Ok(act(&mut self.0.lock())))
+    }
+
+    fn look<T>(&self, act: impl FnOnce(&Model) -> T) -> T {
+        act(&self.0.lock())
+    }
+}
+
+impl<A: Ask> Store for A {
+    fn claim(&self, id: RecordId, record: Record, now: Millis) -> Reply<Claimed> {
+        self.ask("claim", move |model| model.claim(id, record, now))
+    }
+
+    fn read(&self, id: RecordId, now: Millis) -> Reply<Option<Record>> {
+        self.ask("read", move |model| model.read(id, now))
+    }
+
+    fn answer(&self, id: RecordId) -> Reply<Option<Answer>> {
+        self.ask("answer", move |model| model.answer(id))
+    }
+
+    fn commit(&self, change: Change, now: Millis) -> Reply<bool> {
+        self.ask(step_name(&change.set), move |model| model.commit(change, now))
+    }
+
+    fn resolutions(&self, id: RecordId, now: Millis) -> Reply<Vec<Resolution>> {
+        self.ask("resolutions", move |model| model.resolutions(id, now))
+    }
+
+    fn next_fence(&self) -> Reply<u64> {
+        self.ask("fence", Model::fence)
+    }
+
+    fn next_number(&self) -> Reply<Number> {
+        self.ask("number", Model::number)
+    }
+
+    fn move_version(&self, to: Move, now: Millis) -> Reply<()> {
+        self.ask("move", move |model| model.move_version(to, now))
+    }
+
+    fn minted(&self, resource: ResourceId, now: Millis) -> Reply<Box<str>> {
+        self.ask("minted", move |model| model.minted(resource, now))
+    }
+
+    fn minted_tag(&self, resource: ResourceId, number: Number) -> Box<str> {
+        tag(resource, number)
+    }
+
+    fn scan(&self, phase: Option<Phase>, most: usize, now: Millis) -> Reply<Vec<(RecordId, Record)>> {
+        self.ask("scan", move |model| model.scan(phase, most, now))
+    }
+
+    fn outlives_process(&self) -> bool {
+        true
+    }
+
+    fn reach(&self) -> Reply<()> {
+        self.ask("reach", |_| ())
+    }
+
+    fn close(&self) -> Reply<()> {
+        self.ask("close", |_| ())
+    }
+
+    fn unknown(&self) -> u64 {
+        self.look(|model| {
+            let unknown = model.rows.values().filter(|row| row.record.state.phase() == Phase::Unknown);
+            unknown.count() as u64
+        })
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "a handful of rows")]
+    fn fill_ratio(&self) -> f64 {
+        self.look(|model| model.rows.len() as f64 / 1e6)
+    }
+
+    fn sweep(&self, now: Millis) {
+        drop(self.ask("sweep", move |model| model.rows.retain(|_, row| !row.record.is_expired(now))));
+    }
+}
+
+fn step_name(set: &Set) -> &'static str {
+    match set {
+        Set::State(state) => match state.phase() {
+            Phase::Claimed => "to claimed",
+            Phase::Forwarded => "to forwarded",
+            Phase::Done => "to done",
+            Phase::Unknown => "to unknown",
+        },
+        Set::Replace(_) => "replace",
+        Set::Remove => "remove",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::conformance::{Case, on_each_case};
+    use super::AtOnce;
+
+    on_each_case!((Case { store: AtOnce::store(), now: 1_000_000 }, ()));
+}
