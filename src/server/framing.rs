@@ -11,6 +11,8 @@
 //! 5. head and field count within `limits.head` and `limits.headers` (431);
 //! 6. every line ends in CRLF: a bare LF, or an empty line that is none, is read differently elsewhere.
 
+use std::mem::MaybeUninit;
+
 use crate::http::Reason;
 use crate::http::target::{is_host, is_visible};
 
@@ -52,19 +54,20 @@ pub(super) fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
 /// The refusal that the agent gets before its connection is closed.
 pub(super) fn check(head: &[u8], limits: HeadLimits) -> Result<Content, Reason> {
     if limits.headers <= USUAL_HEADERS {
-        let mut fields = [httparse::EMPTY_HEADER; USUAL_HEADERS];
+        // Not cleared first: that would cost more than to parse a usual head.
+        let mut fields = [const { MaybeUninit::uninit() }; USUAL_HEADERS];
         return check_with(head, limits, fields.get_mut(..limits.headers).unwrap_or_default());
     }
-    check_with(head, limits, &mut vec![httparse::EMPTY_HEADER; limits.headers])
+    check_with(head, limits, &mut vec![MaybeUninit::uninit(); limits.headers])
 }
 
 fn check_with<'b>(
     head: &'b [u8],
     limits: HeadLimits,
-    fields: &mut [httparse::Header<'b>],
+    fields: &mut [MaybeUninit<httparse::Header<'b>>],
 ) -> Result<Content, Reason> {
-    let mut request = httparse::Request::new(fields);
-    match request.parse(head) {
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(head, fields) {
         Ok(httparse::Status::Complete(_)) => {}
         Err(httparse::Error::TooManyHeaders) => {
             return Err(Reason::HeadersTooLarge(format!(
