@@ -28,6 +28,40 @@ pub fn rfc3339(at: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
 }
 
+/// As HTTP has it (RFC 9110 §5.6.7), in whole seconds since the Unix epoch: `Fri, 02 Jan 2026 03:04:05 GMT`.
+pub fn http_date(seconds: u64) -> String {
+    const DAYS: [&str; 7] = ["Thu, ", "Fri, ", "Sat, ", "Sun, ", "Mon, ", "Tue, ", "Wed, "];
+    const MONTHS: [&str; 12] = [
+        " Jan ", " Feb ", " Mar ", " Apr ", " May ", " Jun ", " Jul ", " Aug ", " Sep ", " Oct ", " Nov ",
+        " Dec ",
+    ];
+    let name =
+        |names: &[&'static str], at: u64| usize::try_from(at).ok().and_then(|at| names.get(at).copied());
+    // Four digits is all that the form has room for.
+    let seconds = seconds.min(253_402_300_799);
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil(days);
+    let mut text = String::with_capacity(29);
+    text.push_str(name(&DAYS, days % 7).unwrap_or_default());
+    two(&mut text, day);
+    text.push_str(name(&MONTHS, month - 1).unwrap_or_default());
+    two(&mut text, year / 100);
+    two(&mut text, year % 100);
+    for (before, part) in [(' ', second / 3600), (':', second / 60 % 60), (':', second % 60)] {
+        text.push(before);
+        two(&mut text, part);
+    }
+    text.push_str(" GMT");
+    text
+}
+
+/// Two digits.
+fn two(text: &mut String, number: u64) {
+    for digit in [number / 10 % 10, number % 10] {
+        text.push(char::from(b'0' + u8::try_from(digit).unwrap_or(0)));
+    }
+}
+
 /// Year, month and day of a day since 1970-01-01, in the Gregorian calendar counted from 0000-03-01.
 fn civil(days: u64) -> (u64, u64, u64) {
     let from_march = days + 719_468;
@@ -77,6 +111,13 @@ mod tests {
             (1_767_225_600, "2026-01-01T00:00:00.000Z"),
         ] {
             assert_eq!(rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)), text);
+        }
+    }
+    proptest::proptest! {
+        #[test]
+        fn dates_are_as_httpdate_has_them(seconds in 0..253_402_300_800_u64) {
+            let other = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+            proptest::prop_assert_eq!(http_date(seconds), other);
         }
     }
 }

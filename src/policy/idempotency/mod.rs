@@ -10,13 +10,14 @@ mod waiting;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use tokio_util::task::TaskTracker;
 
 use crate::config::checked::{On5xx, OnUnknown};
 use crate::http::refusal::Unknown;
+use crate::http::timestamp::http_date;
 use crate::http::{Body, Reason, Response, fields};
 use crate::protocol::key::IdempotencyKey;
 use crate::protocol::record::{Mark, Millis, Owner, ServerErrors};
@@ -97,8 +98,7 @@ pub fn replay(answer: Answer, expires_at: Millis) -> Response {
 
 /// `Idempotency-Expires`, rounded down to the second (K7).
 pub fn set_expires(response: &mut Response, expires_at: Millis) {
-    let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(expires_at / 1000));
-    if let Ok(value) = HeaderValue::from_str(&date) {
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(http_date(expires_at / 1000))) {
         response.headers_mut().insert(fields::IDEMPOTENCY_EXPIRES, value);
     }
 }
