@@ -110,6 +110,7 @@ impl Sink {
         sink
     }
 
+    #[inline]
     fn push(&mut self, bytes: &[u8]) {
         if self.buffer.len() + bytes.len() <= GATHERED {
             return self.buffer.extend_from_slice(bytes);

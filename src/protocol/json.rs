@@ -77,7 +77,7 @@ impl<'a> Document<'a> {
     /// # Errors
     /// A name that comes twice in one object.
     pub fn canonical(&self, out: &mut impl FnMut(&[u8])) -> Result<(), NotJson> {
-        self.write(0, &mut Vec::new(), out)
+        self.write(0, &mut Vec::with_capacity(16), out)
     }
 
     /// The string or number at an RFC 6901 pointer as text. `None`: nothing is there, or something else, or
@@ -159,7 +159,7 @@ impl<'a> Document<'a> {
     }
 
     /// Hands out the value at `at`. `order` is scratch for the members of all objects that are open.
-    fn write(&self, at: usize, order: &mut Vec<usize>, out: &mut impl FnMut(&[u8])) -> Result<(), NotJson> {
+    fn write(&self, at: usize, order: &mut Vec<Member>, out: &mut impl FnMut(&[u8])) -> Result<(), NotJson> {
         let token = self.tokens.get(at).ok_or(NotJson)?;
         match token.kind {
             Kind::Null => out(b"n"),
@@ -177,10 +177,10 @@ impl<'a> Document<'a> {
             Kind::Object => {
                 out(b"{");
                 let own = order.len();
-                order.extend(self.names(at, token));
+                order.extend(self.names(at, token).map(|at| Member { lead: lead(self.name(at)), at }));
                 self.sort(order.get_mut(own..).unwrap_or_default())?;
                 let mut next = own;
-                while let Some(&name) = order.get(next) {
+                while let Some(&Member { at: name, .. }) = order.get(next) {
                     write_text(b's', self.name(name), out);
                     self.write(name + 1, order, out)?;
                     next += 1;
@@ -192,14 +192,35 @@ impl<'a> Document<'a> {
         Ok(())
     }
 
-    /// Sorts the indexes of names by the bytes of their characters.
-    fn sort(&self, names: &mut [usize]) -> Result<(), NotJson> {
-        names.sort_unstable_by(|&a, &b| self.name(a).cmp(self.name(b)));
-        let twice = names.windows(2).any(|pair| match pair {
-            &[a, b] => self.name(a) == self.name(b),
+    /// Sorts members by the bytes of their names' characters.
+    fn sort(&self, members: &mut [Member]) -> Result<(), NotJson> {
+        members
+            .sort_unstable_by(|a, b| a.lead.cmp(&b.lead).then_with(|| self.name(a.at).cmp(self.name(b.at))));
+        let twice = members.windows(2).any(|pair| match pair {
+            [a, b] => a.lead == b.lead && self.name(a.at) == self.name(b.at),
             _ => false,
         });
         if twice { Err(NotJson) } else { Ok(()) }
+    }
+}
+
+/// A member of an object that is being put in order.
+#[derive(Clone, Copy)]
+struct Member {
+    /// The first bytes of its name, which nearly always tell two apart without a look at the text.
+    lead: u64,
+    /// The index of its name.
+    at: usize,
+}
+
+/// The first eight bytes as a number that compares as they do; less is filled up with zeros.
+fn lead(name: &[u8]) -> u64 {
+    match name.first_chunk() {
+        Some(first) => u64::from_be_bytes(*first),
+        None => {
+            let bytes = name.iter().fold(0, |lead, &byte| (lead << 8) | u64::from(byte));
+            bytes << ((64 - 8 * name.len()) % 64)
+        }
     }
 }
 

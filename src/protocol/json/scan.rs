@@ -78,9 +78,9 @@ pub(super) fn scan(text: &str) -> Result<(Vec<Token>, String), NotJson> {
         text,
         bytes: text.as_bytes(),
         at: 0,
-        tokens: Vec::with_capacity(text.len() / 8 + 4),
+        tokens: Vec::with_capacity(text.len() / 6 + 8),
         unescaped: String::new(),
-        open: Vec::new(),
+        open: Vec::with_capacity(8),
     };
     scan.run()?;
     Ok((scan.tokens, scan.unescaped))
@@ -251,6 +251,13 @@ impl Scan<'_> {
 
     /// Steps behind the next quote or backslash and gives it.
     fn plain(&mut self) -> Result<u8, NotJson> {
+        while let Some(eight) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk) {
+            let plain = plain_bytes(u64::from_le_bytes(*eight));
+            self.at += plain;
+            if plain < 8 {
+                break;
+            }
+        }
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let length = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..=0x1f)).ok_or(NotJson)?;
         self.at += length + 1;
@@ -300,4 +307,15 @@ impl Scan<'_> {
         }
         Ok(value)
     }
+}
+
+/// How many of eight bytes, the lowest first, stand before the first quote, backslash or control character.
+fn plain_bytes(eight: u64) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = ONES << 7;
+    // The high bit of each byte below `bound`, and maybe of some above the first such byte: a borrow goes upwards.
+    let below = |bytes: u64, bound: u64| bytes.wrapping_sub(ONES * bound) & !bytes & HIGH;
+    let is = |byte: u8| below(eight ^ (ONES * u64::from(byte)), 1);
+    let marks = below(eight, 0x20) | is(b'"') | is(b'\\');
+    (marks.trailing_zeros() / 8) as usize
 }
