@@ -28,6 +28,14 @@ impl Budget {
         }
     }
 
+    /// As [`until`](Self::until); `None` where there is nothing to wait for, which costs no look at the clock.
+    pub fn waits_until(&self, bound: Duration, unasked: Duration) -> Option<Instant> {
+        if self.asked.unwrap_or(unasked).min(bound).is_zero() {
+            return None;
+        }
+        Some(self.until(bound, unasked)).filter(|until| *until > Instant::now())
+    }
+
     /// When the request's head was there.
     pub fn head(&self) -> Instant {
         self.head

@@ -56,6 +56,8 @@ fn strip(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
     let mut named: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
     if headers.contains_key(header::CONNECTION) {
         let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+        // What most upstreams say, and is taken off anyway.
+        let values = values.filter(|value| !value.eq_ignore_ascii_case("keep-alive"));
         named.extend(values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()));
     }
     for name in named {

@@ -103,10 +103,11 @@ pub struct Story {
     pub waited: Duration,
 }
 
-impl Default for Story {
-    fn default() -> Self {
+impl Story {
+    /// Of a request whose head was there then.
+    pub fn new(began: Instant) -> Self {
         Self {
-            began: Instant::now(),
+            began,
             outcome: Outcome::Passed,
             code: None,
             key: None,
@@ -116,9 +117,7 @@ impl Default for Story {
             waited: Duration::ZERO,
         }
     }
-}
 
-impl Story {
     /// A call of the upstream is over that began then.
     pub fn called(&mut self, began: Instant) {
         let now = Instant::now();

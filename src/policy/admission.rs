@@ -1,6 +1,7 @@
 //! Who is let in: a request in values of our own (F1), and its content within the limits (F3, F4).
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Version};
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::error::Elapsed;
 
 use crate::config::checked::Limits;
 use crate::http::request::Peer;
@@ -165,7 +167,7 @@ pub async fn whole(
     }
     let known = known.and_then(|length| usize::try_from(length).ok());
     let held = buffers.take(known.unwrap_or(limit), time).await?;
-    let read = tokio::time::timeout(time, collect(body, limit, known));
+    let read = within(time, collect(body, limit, known));
     let bytes = read.await.map_err(|_| Reason::RequestTimeout("The request's body"))??;
     Ok((bytes, Some(held)))
 }
@@ -202,6 +204,16 @@ async fn up_to(mut body: Body, limit: usize) -> Result<Body, Reason> {
         }
     }
     Ok(Body::Full(Bytes::from(first)))
+}
+
+/// As [`tokio::time::timeout`]; what is there at once, as most bodies are, costs no timer.
+async fn within<F: Future>(time: Duration, work: F) -> Result<F::Output, Elapsed> {
+    let mut work = std::pin::pin!(work);
+    let first = std::future::poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await;
+    match first {
+        Poll::Ready(done) => Ok(done),
+        Poll::Pending => tokio::time::timeout(time, work).await,
+    }
 }
 
 async fn collect(mut body: Body, limit: usize, known: Option<usize>) -> Result<Bytes, Reason> {

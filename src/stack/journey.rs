@@ -40,13 +40,14 @@ impl Journey {
         let headers: &HeaderMap = request.headers();
         let prefer = Prefer::parse(&fields::lines(headers, &fields::PREFER));
         let logged = tracing::enabled!(target: "onceward::request", tracing::Level::INFO);
+        let budget = Budget::new(prefer.wait);
         Self {
             rules,
             entry: None,
-            budget: Budget::new(prefer.wait),
+            budget,
             wait_bound: None,
             resource: None,
-            story: Story::default(),
+            story: Story::new(budget.head().into_std()),
             about: None,
             method: request.method().clone(),
             uri: request.uri().clone(),

@@ -81,7 +81,7 @@ impl Write {
             budget: journey.budget,
             must_finish: MustFinish::default(),
             held: None,
-            told: Told { story: std::mem::take(&mut journey.story), resource: None, wait_bound: None },
+            told: Told { story: journey.story.clone(), resource: None, wait_bound: None },
         }
     }
 
@@ -218,7 +218,7 @@ impl Write {
         self.told.story.key = Some(id);
         let policy = &route.idempotency;
         let unasked = if policy.in_flight == InFlight::Wait { policy.max_wait } else { Duration::ZERO };
-        let until = self.budget.until(policy.max_wait, unasked);
+        let wait_until = self.budget.waits_until(policy.max_wait, unasked);
         let rests = || self.gate.turns.rests(asking.resource);
         let ask = Ask {
             id,
@@ -226,7 +226,7 @@ impl Write {
             route: &route.name,
             resource: &asking.name,
             policy,
-            wait_until: (until > Deadline::now()).then_some(until),
+            wait_until,
             version_ends_unknown: match &route.version.source {
                 Source::Hash | Source::Etag | Source::Field(_) => Some(true),
                 Source::Upstream => Some(false),
@@ -236,10 +236,10 @@ impl Write {
             preconditions: &asking.preconditions,
             rests: &rests,
         };
-        let began = Instant::now();
+        let began = wait_until.map(|_| Instant::now());
         let entered = self.gate.keys.enter(&ask).await;
         self.told.wait_bound = Some(policy.max_wait);
-        self.told.story.waited += began.elapsed();
+        self.told.story.waited += began.map_or(Duration::ZERO, |began| began.elapsed());
         self.pass_failed_store(entered.map(Some))
     }
 

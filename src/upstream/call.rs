@@ -1,12 +1,12 @@
 //! One call: a request goes out once, and an answer, or one of three failures, comes back.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 use http_body_util::BodyExt;
-use tokio::time::Instant as Deadline;
+use tokio::time::Instant;
 
 use super::body::AnswerBody;
 use super::connection::Connection;
@@ -32,7 +32,7 @@ pub struct Call {
     /// How long an agent whose content streams may send nothing (`limits.body_time`).
     pub body_time: Duration,
     /// When the answer must have come at the latest; `None`: it may take as long as its parts may.
-    pub until: Option<Deadline>,
+    pub until: Option<Instant>,
 }
 
 /// Keeps the connection of an answer that changed to another protocol (101) in use.
@@ -112,7 +112,7 @@ impl Client {
         checkout: &mut Checkout,
         request: Request<Body>,
         upload: &Upload,
-        until: Option<Deadline>,
+        until: Option<Instant>,
     ) -> Answered {
         let before = checkout.connection.wire.bytes();
         if let Some(ended) = self.ended(&mut checkout.connection, request, upload, until).await {
@@ -131,16 +131,17 @@ impl Client {
         connection: &mut Connection,
         request: Request<Body>,
         upload: &Upload,
-        until: Option<Deadline>,
+        until: Option<Instant>,
     ) -> Option<Answered> {
         let Connection { sender, wire, .. } = connection;
         let before = wire.bytes();
         let started = Instant::now();
         let mut answer = std::pin::pin!(sender.try_send_request(request));
-        let left = || until.map_or(Duration::MAX, |until| until.saturating_duration_since(Deadline::now()));
-        let mut wait = self.limits.upstream_response.min(left());
+        let limit = self.limits.upstream_response;
+        let bounded = |due: Instant| until.map_or(due, |until| due.min(until));
+        let mut due = bounded(started + limit);
         loop {
-            match tokio::time::timeout(wait, answer.as_mut()).await {
+            match tokio::time::timeout_at(due, answer.as_mut()).await {
                 Ok(Ok(answer)) => return Some(Ok(answer)),
                 Ok(Err(mut error)) => {
                     let unsent = error.take_message().filter(|_| wire.bytes() == before).map(Box::new);
@@ -150,14 +151,13 @@ impl Client {
                     return Some(Err((failure, unsent)));
                 }
                 // The upstream owes nothing while its request is not whole; the content has an alarm of its own.
-                Err(_elapsed) if upload.waits() && !left().is_zero() => {
-                    wait = self.limits.upstream_response.min(left());
+                Err(_elapsed) if upload.waits() && until != Some(due) => {
+                    due = bounded(Instant::now() + limit)
                 }
                 Err(_elapsed) => {
                     // The limit counts from the last byte sent, and a long body may still be going out.
-                    let from = wire.last_write().max(started);
-                    wait = self.limits.upstream_response.saturating_sub(from.elapsed()).min(left());
-                    if wait < Duration::from_millis(1) {
+                    due = bounded(Instant::from_std(wire.last_write()).max(started) + limit);
+                    if due < Instant::now() + Duration::from_millis(1) {
                         return None;
                     }
                 }
