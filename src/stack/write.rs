@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use tokio::time::Instant as Deadline;
 
 use super::{Gate, Journey, Rules};
 use crate::config::checked::{InFlight, OnStoreFailure, Source};

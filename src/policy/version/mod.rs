@@ -17,7 +17,7 @@ use crate::http::{Reason, fields};
 use crate::protocol::entity_tag::{PreconditionProblem, Preconditions};
 
 pub use compare::{Compared, Stop, compare};
-pub use probe::{Current, Probe, refresh, told};
+pub use probe::{Current, Probe, asks_upstream, refresh, told};
 pub use read::{Reading, in_memory, prepare, with_version, without_version};
 
 /// The precondition of a write (V3, V4). Empty on a route without versions.

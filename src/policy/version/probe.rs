@@ -243,3 +243,11 @@ pub fn told(source: &Source, answered: &HeaderMap) -> Option<EntityTag> {
         Source::Hash | Source::Field(_) | Source::Mint | Source::None => None,
     }
 }
+
+/// Whether the version after a write is the upstream's to tell.
+pub fn asks_upstream(source: &Source) -> bool {
+    match source {
+        Source::Hash | Source::Etag | Source::Field(_) | Source::Upstream => true,
+        Source::Mint | Source::None => false,
+    }
+}

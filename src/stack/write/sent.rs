@@ -8,7 +8,6 @@ use tokio::time::Instant as Deadline;
 
 use super::super::ending::Pending;
 use super::{Claimed, Write};
-use crate::config::checked::Source;
 use crate::http::refusal::Unknown;
 use crate::http::{Body, Reason, Refusal, Response, fields, forward};
 use crate::observe::Outcome;
@@ -32,7 +31,8 @@ impl Write {
     ) -> Result<Response, Refusal> {
         let route = Arc::clone(&self.entry.route);
         // Only a probe needs them again.
-        let probed = if asks_upstream(&route.version.source) { headers.clone() } else { HeaderMap::new() };
+        let probed =
+            if version::asks_upstream(&route.version.source) { headers.clone() } else { HeaderMap::new() };
         // In the turn, so that it grows in the order in which writes go out (L3).
         let fence = match &turn {
             Some(_) => self.gate.store.next_fence().await.map_err(|_| Reason::StoreUnavailable)?,
@@ -248,7 +248,7 @@ impl Write {
         probed: &HeaderMap,
     ) -> (Option<EntityTag>, bool) {
         let names = self.names_next(head);
-        if !names || meaning != Meaning::Keep || !asks_upstream(&self.entry.route.version.source) {
+        if !names || meaning != Meaning::Keep || !version::asks_upstream(&self.entry.route.version.source) {
             return (None, names);
         }
         let began = Instant::now();
@@ -261,14 +261,6 @@ impl Write {
         };
         self.told.story.called(began);
         (next, names)
-    }
-}
-
-/// Whether the version after a write is the upstream's to tell.
-fn asks_upstream(source: &Source) -> bool {
-    match source {
-        Source::Hash | Source::Etag | Source::Field(_) | Source::Upstream => true,
-        Source::Mint | Source::None => false,
     }
 }
 
