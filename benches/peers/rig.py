@@ -186,9 +186,9 @@ class Rig:
     def start(self, name, core=PROXY_CORE, memory=1024):
         """Fills in the configuration of a server and starts it; memory is its store's bound in MiB."""
         port = free_port()
-        # Two of a kind may run at once, and a server may watch its file.
-        folder = f"{self.folder}/{name}-{port}"
-        os.mkdir(folder)
+        # Two of a kind may run at once, a server may watch its file, and a port may come again.
+        folder = tempfile.mkdtemp(prefix=f"{name}-", dir=self.folder)
+        os.chmod(folder, 0o755)
         source, command = {
             "upstream": ("upstream.conf", ["nginx", "-p", folder, "-c"]),
             "nginx": ("nginx.conf", ["nginx", "-p", folder, "-c"]),
