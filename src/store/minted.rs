@@ -68,6 +68,11 @@ impl Minted {
         minted
     }
 
+    /// Which store these belong to.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// The next number that will be given.
     pub(super) fn next(&self) -> Number {
         self.next.load(Ordering::Acquire)

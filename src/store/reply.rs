@@ -24,11 +24,6 @@ impl<T> Reply<T> {
     pub fn later(answer: impl Future<Output = Result<T, StoreError>> + Send + 'static) -> Self {
         Self::Later(Box::pin(answer))
     }
-
-    /// Whether it is there already, and says no.
-    pub(super) fn is_refused(&self) -> bool {
-        matches!(self, Self::Now(Some(Err(_))))
-    }
 }
 
 impl<T: Unpin> Future for Reply<T> {

@@ -5,28 +5,34 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use super::file::{Meta, Rows};
-use super::image::{Finished, Image, RESERVED};
-use super::queue::{Answered, Job};
-use crate::protocol::record::{Millis, Phase, Record, RecordId, ResourceId, Set, State, Step, step};
+use super::image::{Finished, Image};
+use super::mend::Doubt;
+use super::queue::{Answered, Job, OnItsWay};
+use super::reserved::RESERVED;
+use crate::protocol::record::{Millis, Owner, Phase, Record, RecordId, ResourceId, Set, State, Step, step};
 use crate::store::minted::{Counter, Number};
 use crate::store::unsettled::follow;
 use crate::store::{ById, Change, Encoded, Move, Resolution, StoreError};
 
 /// Finished records that are forgotten at once; few enough that nobody waits for it.
-const FORGOTTEN: usize = 512;
+pub(super) const FORGOTTEN: usize = 512;
 
 /// What a record comes to be.
 #[derive(Clone)]
 struct Staged {
     record: Option<Record>,
     answer: Option<Encoded>,
+    /// Only where it is still this execution's in memory: nobody holds the key for this step, and it may have expired
+    /// and been claimed anew meanwhile.
+    of: Option<Owner>,
 }
 
 /// Someone who waits for a step.
 struct Asked {
     answer: Answered,
     done: bool,
-    noted: Option<RecordId>,
+    /// Kept until the step is so in memory.
+    _noted: Option<OnItsWay>,
 }
 
 /// Steps that become durable together.
@@ -50,10 +56,16 @@ impl Batch {
         let mut batch = Self::default();
         for job in jobs {
             match job {
-                Job::Step { change, now, noted, answer } => batch.step(*change, now, noted, answer, image),
+                // Whoever asked is told that it could not be done: so it is not, or a write that goes nowhere were noted
+                // as out, and a key were handed to nobody.
+                Job::Step { answer, .. } | Job::Move { answer, .. } if answer.is_closed() => {}
+                Job::Step { change, now, noted, answer } => {
+                    let done = batch.step(*change, now, image);
+                    batch.asked.push(Asked { answer, done, _noted: Some(noted) });
+                }
                 Job::Move { to, now, answer } => {
                     batch.move_version(to, now, image);
-                    batch.asked.push(Asked { answer, done: true, noted: None });
+                    batch.asked.push(Asked { answer, done: true, _noted: None });
                 }
                 Job::Tend { now } => batch.tend(now, image),
                 Job::Close { answer } => batch.closing = Some(answer),
@@ -70,31 +82,23 @@ impl Batch {
         }
     }
 
-    fn step(&mut self, change: Change, now: Millis, noted: bool, answer: Answered, image: &Image) {
+    fn step(&mut self, change: Change, now: Millis, image: &Image) -> bool {
         let id = change.id;
-        let noted = noted.then_some(id);
-        // Whoever would have sent the write is gone: it goes nowhere, and nothing is to be said of it.
-        if change.goes_out() && answer.is_closed() {
-            self.asked.push(Asked { answer, done: false, noted });
-            return;
-        }
         let goes_out = change.goes_out();
         let standing = self.standing(id, image);
-        let done = match step(standing.as_ref(), change.owner, change.before, &change.set) {
-            Step::Lost => false,
-            Step::Already => true,
-            Step::Apply => {
-                if let Some(standing) = standing {
-                    self.apply(id, standing, change.set, change.answer, goes_out, image);
-                }
-                if let Some(to) = change.version {
-                    self.move_version(to, now, image);
-                }
-                self.resolutions.extend(change.resolution);
-                true
-            }
-        };
-        self.asked.push(Asked { answer, done, noted });
+        match step(standing.as_ref(), change.owner, change.before, &change.set) {
+            Step::Lost => return false,
+            Step::Already => return true,
+            Step::Apply => {}
+        }
+        if let Some(standing) = standing {
+            self.apply(id, standing, change.set, change.answer, goes_out, image);
+        }
+        if let Some(to) = change.version {
+            self.move_version(to, now, image);
+        }
+        self.resolutions.extend(change.resolution);
+        true
     }
 
     fn apply(
@@ -119,15 +123,19 @@ impl Batch {
             Set::Replace(record) => Some(record),
             Set::Remove => None,
         };
-        self.staged.insert(id, Staged { record, answer });
+        self.staged.insert(id, Staged { record, answer, of: None });
     }
 
     /// K12: another write has gone to the resource of this one.
     fn follow(&mut self, id: RecordId, image: &Image) {
         let Some(mut record) = self.standing(id, image) else { return };
         if follow(&mut record) {
-            let answer = self.staged.get(&id).and_then(|staged| staged.answer.clone());
-            self.staged.insert(id, Staged { record: Some(record), answer });
+            let of = match self.staged.get(&id) {
+                Some(staged) => staged.of,
+                None => Some(record.owner),
+            };
+            // What runs or is unknown has no answer.
+            self.staged.insert(id, Staged { record: Some(record), answer: None, of });
         }
     }
 
@@ -138,8 +146,8 @@ impl Batch {
 
     fn tend(&mut self, now: Millis, image: &Image) {
         self.forget = Some((now, FORGOTTEN));
-        for id in image.expired(now) {
-            self.staged.entry(id).or_insert(Staged { record: None, answer: None });
+        for (id, owner) in image.expired(now) {
+            self.staged.entry(id).or_insert(Staged { record: None, answer: None, of: Some(owner) });
         }
         if image.has_many_counters()
             && let Some(floor) = image.next_number()
@@ -187,9 +195,9 @@ impl Batch {
         if let Some((floor, kept)) = &self.dropped {
             rows.drops_minted = true;
             rows.meta.push((Meta::Floor, *floor));
-            rows.minted.extend(kept.iter().copied());
+            rows.minted.extend(kept.iter().map(|(resource, counter)| (*resource, Some(*counter))));
         }
-        rows.minted.extend(self.minted.iter().map(|(resource, counter)| (*resource, *counter)));
+        rows.minted.extend(self.minted.iter().map(|(resource, counter)| (*resource, Some(*counter))));
         rows.resolutions.extend(&self.resolutions);
         rows.meta.extend(self.reserved.iter().copied());
         rows
@@ -197,13 +205,13 @@ impl Batch {
 
     /// All of it is durable: so it is, and so everybody is told.
     pub(super) fn apply_to(self, image: &Image, forgotten: &[(RecordId, Millis)]) {
-        for (id, Staged { record, answer }) in self.staged {
+        for (id, Staged { record, answer, of }) in self.staged {
             match record {
                 Some(record) if matches!(record.state, State::Done { .. }) => {
                     let answer = answer.map(Encoded::into_bytes).unwrap_or_default();
                     image.finish(id, Finished { record, answer });
                 }
-                record => image.set(id, record),
+                record => image.set(id, record, of),
             }
         }
         if let Some((floor, kept)) = self.dropped {
@@ -226,29 +234,38 @@ impl Batch {
         }
         for asked in self.asked {
             let done = asked.done;
-            asked.tell(Ok(done), image);
+            asked.tell(Ok(done));
         }
     }
 
-    /// None of it may be believed, nor that it is not there: which records that concerns, and where a finished one
-    /// would stand.
-    pub(super) fn fail(self, image: &Image) -> Vec<(RecordId, Option<Millis>)> {
+    /// Tells everybody that it could not be done.
+    pub(super) fn fail(self) {
         for asked in self.asked {
-            asked.tell(Err(StoreError::Unavailable), image);
+            asked.tell(Err(StoreError::Unavailable));
         }
-        let stands = |staged: Staged| match staged.record?.state {
+    }
+
+    /// What of it may be in the file or not, where writing it failed.
+    pub(super) fn doubts(&self) -> impl Iterator<Item = Doubt> + '_ {
+        let records = self.staged.iter().map(|(id, staged)| Doubt::Record(*id, staged.finished_until()));
+        let minted = self.minted.keys().copied().map(Doubt::Minted);
+        let resolutions = self.resolutions.iter().map(|one| Doubt::Resolution(one.id, one.expires_at));
+        records.chain(minted).chain(resolutions)
+    }
+}
+
+impl Staged {
+    /// Where a finished record stands in the file.
+    fn finished_until(&self) -> Option<Millis> {
+        match self.record.as_ref()?.state {
             State::Done { expires_at, .. } => Some(expires_at),
             State::Claimed | State::Forwarded { .. } | State::Unknown { .. } => None,
-        };
-        self.staged.into_iter().map(|(id, staged)| (id, stands(staged))).collect()
+        }
     }
 }
 
 impl Asked {
-    fn tell(self, result: Result<bool, StoreError>, image: &Image) {
-        if let Some(id) = self.noted {
-            image.arrived(id);
-        }
+    fn tell(self, result: Result<bool, StoreError>) {
         // Who waits no longer need not be told.
         self.answer.send(result).ok();
     }

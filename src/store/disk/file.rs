@@ -4,6 +4,7 @@
 //! so that writing them appends, and forgetting them takes a range off the front; only the ids in `INDEX` are read at a
 //! start. A long answer stands in pieces of its own, so that no other record is written again for it.
 
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -11,18 +12,18 @@ use redb::{
     Builder, Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
 };
 
-use super::format::{self, Unreadable};
+use super::format;
 use crate::protocol::record::{Millis, Record, RecordId, ResourceId};
 use crate::store::Resolution;
 use crate::store::minted::Counter;
 
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-const OPEN: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("open");
-const INDEX: TableDefinition<'_, DoneKey, ()> = TableDefinition::new("index");
-const DONE: TableDefinition<'_, DoneKey, &[u8]> = TableDefinition::new("done");
-const PIECES: TableDefinition<'_, (DoneKey, u32), &[u8]> = TableDefinition::new("pieces");
-const MINTED: TableDefinition<'_, [u8; 16], (u64, u64, u64)> = TableDefinition::new("minted");
-const RESOLVED: TableDefinition<'_, DoneKey, &[u8]> = TableDefinition::new("resolved");
+pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+pub(super) const OPEN: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("open");
+pub(super) const INDEX: TableDefinition<'_, DoneKey, ()> = TableDefinition::new("index");
+pub(super) const DONE: TableDefinition<'_, DoneKey, &[u8]> = TableDefinition::new("done");
+pub(super) const PIECES: TableDefinition<'_, (DoneKey, u32), &[u8]> = TableDefinition::new("pieces");
+pub(super) const MINTED: TableDefinition<'_, [u8; 16], (u64, u64, u64)> = TableDefinition::new("minted");
+pub(super) const RESOLVED: TableDefinition<'_, DoneKey, &[u8]> = TableDefinition::new("resolved");
 
 /// The layout of the tables; a file of a later one is refused.
 const LAYOUT: u64 = 1;
@@ -33,16 +34,16 @@ const PIECE: usize = 32 * 1024 - 128;
 const PAGES: usize = 32 << 20;
 
 /// When it expires, then its id: both big-endian, so that they are in order.
-type DoneKey = [u8; 24];
+pub(super) type DoneKey = [u8; 24];
 
-fn done_key(expires_at: Millis, id: RecordId) -> DoneKey {
+pub(super) fn done_key(expires_at: Millis, id: RecordId) -> DoneKey {
     let mut key = [0; 24];
     let bytes = expires_at.to_be_bytes().into_iter().chain(id.0);
     key.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
     key
 }
 
-fn of_key(key: DoneKey) -> (RecordId, Millis) {
+pub(super) fn of_key(key: DoneKey) -> (RecordId, Millis) {
     let (mut expires_at, mut id) = ([0; 8], [0; 16]);
     expires_at.iter_mut().zip(key).for_each(|(to, from)| *to = from);
     id.iter_mut().zip(key.into_iter().skip(8)).for_each(|(to, from)| *to = from);
@@ -63,7 +64,7 @@ pub(super) enum Meta {
 }
 
 impl Meta {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Epoch => "epoch",
             Self::Numbers => "numbers",
@@ -82,9 +83,12 @@ pub(super) struct Rows<'a> {
     pub(super) done: Vec<(RecordId, &'a Record, &'a [u8])>,
     /// Finished records that are none after all.
     pub(super) undone: Vec<(RecordId, Millis)>,
-    pub(super) minted: Vec<(ResourceId, Counter)>,
+    /// `None`: it has none after all.
+    pub(super) minted: Vec<(ResourceId, Option<Counter>)>,
     pub(super) drops_minted: bool,
     pub(super) resolutions: Vec<&'a Resolution>,
+    /// Resolutions that are none after all.
+    pub(super) unresolved: Vec<(RecordId, Millis)>,
     pub(super) meta: Vec<(Meta, u64)>,
     /// Forgets finished records that expired until then, so many at most.
     pub(super) forget: Option<(Millis, usize)>,
@@ -92,41 +96,52 @@ pub(super) struct Rows<'a> {
 
 impl Rows<'_> {
     pub(super) fn is_empty(&self) -> bool {
-        let Self { open, done, undone, minted, drops_minted, resolutions, meta, forget } = self;
+        let Self { open, done, undone, minted, drops_minted, resolutions, unresolved, meta, forget } = self;
         open.is_empty()
             && done.is_empty()
             && undone.is_empty()
             && minted.is_empty()
             && !drops_minted
             && resolutions.is_empty()
+            && unresolved.is_empty()
             && meta.is_empty()
             && forget.is_none()
     }
 }
 
-/// What a start finds.
-#[derive(Default)]
-pub(super) struct Found {
-    pub(super) meta: Vec<(Meta, u64)>,
-    pub(super) open: Vec<(RecordId, Record)>,
-    pub(super) done: Vec<(RecordId, Millis)>,
-    pub(super) minted: Vec<(ResourceId, Counter)>,
-}
-
 /// Opens the database; a seam for tests that let the file fail.
 pub(super) type Opener = Box<dyn Fn(&Builder) -> Result<Database, redb::DatabaseError> + Send>;
 
-/// Opens a file of the file system, and makes it where there is none.
+/// Opens a file of the file system that is there.
 pub(super) fn opener(path: &Path) -> Opener {
     let path = path.to_owned();
-    Box::new(move |builder| {
-        let is_new = !path.exists();
-        let database = builder.create(&path)?;
-        if is_new && let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            // A file whose name is not on the disk is lost with all that is in it.
-            std::fs::File::open(folder)?.sync_all()?;
+    Box::new(move |builder| builder.open(&path))
+}
+
+/// Makes a store's file where there is none. It gets its name when it is on the disk as a whole: one that is there and
+/// empty was cut, and is no new store.
+///
+/// # Errors
+/// Why it cannot be made.
+pub(super) fn make(path: &Path) -> Result<(), String> {
+    if path.try_exists().map_err(|error| error.to_string())? {
+        return Ok(());
+    }
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".new");
+    guarded(|| {
+        match std::fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+            Ok(()) | Err(_) => {}
         }
-        Ok(database)
+        let database = Builder::new().create(&unfinished)?;
+        prepare(&database)?;
+        database.close()?;
+        std::fs::rename(&unfinished, path)?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        // A file whose name is not on the disk is lost with all that is in it.
+        std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+        Ok(())
     })
 }
 
@@ -142,7 +157,7 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Resul
     }
 }
 
-/// Opens the file and makes its tables where there are none.
+/// Opens a file that was made before.
 ///
 /// # Errors
 /// Why it cannot be opened, as the database says it.
@@ -154,66 +169,34 @@ pub(super) fn open(opener: &Opener) -> Result<Database, String> {
     });
     guarded(|| {
         let database = opener(&builder)?;
-        prepare(&database)?;
+        recognize(&database)?;
         Ok(database)
     })
 }
 
-fn prepare(database: &Database) -> Result<(), redb::Error> {
+/// Makes the tables of a new file.
+pub(super) fn prepare(database: &Database) -> Result<(), redb::Error> {
     let write = database.begin_write()?;
-    {
-        let mut meta = write.open_table(META)?;
-        let layout = meta.get("layout")?.map(|layout| layout.value());
-        match layout {
-            None => drop(meta.insert("layout", LAYOUT)?),
-            Some(LAYOUT) => {}
-            Some(other) => {
-                return Err(redb::Error::Corrupted(format!(
-                    "it has layout {other}, and this build reads {LAYOUT}: it was written by a later version"
-                )));
-            }
-        }
-        write.open_table(OPEN)?;
-        write.open_table(INDEX)?;
-        write.open_table(DONE)?;
-        write.open_table(PIECES)?;
-        write.open_table(MINTED)?;
-        write.open_table(RESOLVED)?;
-    }
+    write.open_table(META)?.insert("layout", LAYOUT)?;
+    write.open_table(OPEN)?;
+    write.open_table(INDEX)?;
+    write.open_table(DONE)?;
+    write.open_table(PIECES)?;
+    write.open_table(MINTED)?;
+    write.open_table(RESOLVED)?;
     write.commit()?;
     Ok(())
 }
 
-/// Reads what has to be known at once; finished records stay where they are.
-///
-/// # Errors
-/// What is unreadable.
-pub(super) fn load(database: &Database) -> Result<Found, redb::Error> {
+fn recognize(database: &Database) -> Result<(), redb::Error> {
     let read = database.begin_read()?;
-    let mut found = Found::default();
-    let meta = read.open_table(META)?;
-    for which in [Meta::Epoch, Meta::Numbers, Meta::Fences, Meta::Floor] {
-        if let Some(number) = meta.get(which.name())? {
-            found.meta.push((which, number.value()));
-        }
+    match read.open_table(META)?.get("layout")?.map(|layout| layout.value()) {
+        Some(LAYOUT) => Ok(()),
+        Some(other) => Err(redb::Error::Corrupted(format!(
+            "it has layout {other}, and this build reads {LAYOUT}: it was written by a later version"
+        ))),
+        None => Err(redb::Error::Corrupted("it is no store of Onceward".to_owned())),
     }
-    for row in read.open_table(OPEN)?.iter()? {
-        let (id, value) = row?;
-        let (record, _) = format::decode(value.value()).map_err(unreadable)?;
-        found.open.push((RecordId(id.value()), record));
-    }
-    for row in read.open_table(INDEX)?.iter()? {
-        found.done.push(of_key(row?.0.value()));
-    }
-    for row in read.open_table(MINTED)?.iter()? {
-        let (resource, counter) = row?;
-        found.minted.push((ResourceId(resource.value()), Counter::from_stored(counter.value())));
-    }
-    Ok(found)
-}
-
-fn unreadable(_: Unreadable) -> redb::Error {
-    redb::Error::Corrupted("a record in it cannot be read by this version".to_owned())
 }
 
 /// Writes all rows, or none; durable when it returns. What was forgotten.
@@ -231,7 +214,10 @@ pub(super) fn write(database: &Database, rows: &Rows<'_>) -> Result<Vec<(RecordI
     if rows.drops_minted || !rows.minted.is_empty() {
         let mut minted = write.open_table(MINTED)?;
         for (resource, counter) in &rows.minted {
-            minted.insert(resource.0, counter.to_stored())?;
+            match counter {
+                Some(counter) => drop(minted.insert(resource.0, counter.to_stored())?),
+                None => drop(minted.remove(resource.0)?),
+            }
         }
     }
     if !rows.meta.is_empty() {
@@ -240,11 +226,14 @@ pub(super) fn write(database: &Database, rows: &Rows<'_>) -> Result<Vec<(RecordI
             meta.insert(which.name(), number)?;
         }
     }
-    if !rows.resolutions.is_empty() {
+    if !rows.resolutions.is_empty() || !rows.unresolved.is_empty() {
         let mut resolved = write.open_table(RESOLVED)?;
         for resolution in &rows.resolutions {
             let value = format::encode_resolution(resolution);
             resolved.insert(done_key(resolution.expires_at, resolution.id), value.as_slice())?;
+        }
+        for (id, expires_at) in &rows.unresolved {
+            resolved.remove(done_key(*expires_at, *id))?;
         }
     }
     let forgotten = match rows.forget {
@@ -278,6 +267,7 @@ fn write_done(write: &WriteTransaction, rows: &Rows<'_>) -> Result<(), redb::Err
         let key = done_key(*expires_at, *id);
         index.remove(key)?;
         done.remove(key)?;
+        write.open_table(PIECES)?.retain_in((key, 0)..=(key, u32::MAX), |_, _| false)?;
     }
     for (id, record, answer) in &rows.done {
         let key = done_key(record.state.expires_at().unwrap_or_default(), *id);
@@ -314,79 +304,4 @@ fn forget(
     }
     write.open_table(RESOLVED)?.retain_in(..end, |_, _| false)?;
     Ok(keys.into_iter().map(of_key).collect())
-}
-
-/// Whether there is a finished record that expired until then.
-///
-/// # Errors
-/// What is unreadable.
-pub(super) fn has_expired(database: &Database, until: Millis) -> Result<bool, redb::Error> {
-    let index = database.begin_read()?.open_table(INDEX)?;
-    let first = index.first()?;
-    Ok(first.is_some_and(|(key, _)| of_key(key.value()).1 <= until))
-}
-
-/// A finished record, with its kept answer; `None`: it is not there.
-///
-/// # Errors
-/// What is unreadable.
-pub(super) fn finished(
-    database: &Database,
-    id: RecordId,
-    expires_at: Millis,
-) -> Result<Option<(Record, Vec<u8>)>, redb::Error> {
-    let read = database.begin_read()?;
-    let key = done_key(expires_at, id);
-    let Some(value) = read.open_table(DONE)?.get(key)? else { return Ok(None) };
-    let (record, answer) = format::decode(value.value()).map_err(unreadable)?;
-    let mut answer = answer.to_vec();
-    if answer.is_empty() {
-        for row in read.open_table(PIECES)?.range((key, 0)..=(key, u32::MAX))? {
-            answer.extend_from_slice(row?.1.value());
-        }
-    }
-    Ok(Some((record, answer)))
-}
-
-/// Finished records that have not expired, the last to expire first.
-///
-/// # Errors
-/// What is unreadable.
-pub(super) fn latest(
-    database: &Database,
-    most: usize,
-    now: Millis,
-) -> Result<Vec<(RecordId, Record)>, redb::Error> {
-    let read = database.begin_read()?;
-    let begin = done_key(now.saturating_add(1), RecordId([0; 16]));
-    let done = read.open_table(DONE)?;
-    let mut found = Vec::new();
-    for row in done.range(begin..)?.rev().take(most) {
-        let (key, value) = row?;
-        let (record, _) = format::decode(value.value()).map_err(unreadable)?;
-        found.push((of_key(key.value()).0, record));
-    }
-    Ok(found)
-}
-
-/// What operators decided of an operation, the latest first.
-///
-/// # Errors
-/// What is unreadable.
-pub(super) fn resolutions(
-    database: &Database,
-    id: RecordId,
-    now: Millis,
-) -> Result<Vec<Resolution>, redb::Error> {
-    let read = database.begin_read()?;
-    let mut found = Vec::new();
-    for row in read.open_table(RESOLVED)?.range(done_key(now.saturating_add(1), RecordId([0; 16]))..)? {
-        let (key, value) = row?;
-        let (other, expires_at) = of_key(key.value());
-        if other == id {
-            found.push(format::decode_resolution(id, expires_at, value.value()).map_err(unreadable)?);
-        }
-    }
-    found.reverse();
-    Ok(found)
 }

@@ -5,15 +5,19 @@
 //! stored, after it is durable; a claim that nothing went out for is nobody's business but ours (invariant 6).
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 
-use super::file::{Found, Meta};
-use crate::protocol::record::{Millis, Phase, Record, RecordId, ResourceId, Set, Step, step};
+use super::file::Meta;
+use super::read::Found;
+use super::reserved::Reserved;
+use crate::protocol::record::{Millis, Owner, Phase, Record, RecordId, ResourceId, Set, Step, step};
 use crate::store::minted::{Counter, Minted, Number};
 use crate::store::unsettled::Unsettled;
 use crate::store::{Answer, ById, Change, StoreError};
@@ -22,23 +26,21 @@ const SHARDS: usize = 64;
 /// What a finished record costs here: its place in a table that is two thirds full.
 const DONE_COST: usize = 48;
 /// What one that runs or is unknown costs beside its text.
-const OPEN_COST: usize = std::mem::size_of::<Entry>() + 64;
-/// Numbers are reserved in the file so many at a time.
-pub(super) const RESERVED: u64 = 1 << 20;
+const OPEN_COST: usize = std::mem::size_of::<Open>() + 64;
 
 /// A record that runs or is unknown.
-struct Entry {
+struct Open {
     record: Record,
-    /// Steps that are on their way to the file.
-    pending: u32,
     /// Whether it stands in the file.
     stored: bool,
 }
 
 #[derive(Default)]
 struct Shard {
-    open: HashMap<RecordId, Entry, ById>,
+    open: HashMap<RecordId, Open, ById>,
     done: HashMap<RecordId, Millis, ById>,
+    /// Steps that are on their way to the file.
+    pending: HashMap<RecordId, u32, ById>,
 }
 
 /// A finished record, as the file has it.
@@ -64,42 +66,6 @@ pub(super) enum Known {
     Stored(Millis),
 }
 
-/// Which way a step goes.
-pub(super) enum Way {
-    /// It is done, or never will be.
-    Here(bool),
-    /// Through the file. `noted`: the record here knows that it is on its way.
-    File { noted: bool },
-}
-
-/// A number that is given one by one, and reserved in the file many at a time.
-pub(super) struct Reserved {
-    next: AtomicU64,
-    until: AtomicU64,
-}
-
-impl Reserved {
-    fn new(next: u64, until: u64) -> Self {
-        Self { next: next.into(), until: until.into() }
-    }
-
-    /// `None` where the file does not allow for more yet.
-    pub(super) fn give(&self) -> Option<u64> {
-        let number = self.next.fetch_add(1, Ordering::AcqRel);
-        (number < self.until.load(Ordering::Acquire)).then_some(number)
-    }
-
-    /// What has to be reserved now, if it is time.
-    pub(super) fn due(&self) -> Option<u64> {
-        let (next, until) = (self.next.load(Ordering::Acquire), self.until.load(Ordering::Acquire));
-        (next.saturating_add(RESERVED / 2) >= until).then(|| next.saturating_add(RESERVED))
-    }
-
-    pub(super) fn reserve(&self, until: u64) {
-        self.until.fetch_max(until, Ordering::AcqRel);
-    }
-}
-
 /// All of it.
 pub(super) struct Image {
     shards: Vec<Mutex<Shard>>,
@@ -122,6 +88,8 @@ impl Image {
         let fences = meta(Meta::Fences).unwrap_or_default().max(epoch);
         let cache = Cache::builder()
             .max_capacity(limit as u64 / 4)
+            // What finished last is asked for next; it must not have to earn its place.
+            .eviction_policy(EvictionPolicy::lru())
             .weigher(|_, finished: &Arc<Finished>| {
                 u32::try_from(finished.answer.len() + finished.record.resource.len() + 400)
                     .unwrap_or(u32::MAX)
@@ -144,7 +112,7 @@ impl Image {
             swept: AtomicUsize::new(0),
         };
         for (id, record) in found.open {
-            image.set(id, Some(record));
+            image.set(id, Some(record), None);
         }
         for (id, expires_at) in found.done.into_iter().filter(|(_, expires_at)| *expires_at > now) {
             image.with(id, |shard| image.mark_done(shard, id, expires_at));
@@ -201,6 +169,8 @@ impl Image {
         let claimed = self.with(id, |shard| {
             match self.known(shard, id, now) {
                 Known::Nothing => {}
+                // A step on its way decides of it; nobody may wait for that in a loop.
+                Known::Open(record) if record.is_expired(now) => return Err(StoreError::Unavailable),
                 standing @ (Known::Open(_) | Known::Finished(_) | Known::Stored(_)) => {
                     return Ok(Some(standing));
                 }
@@ -216,21 +186,21 @@ impl Image {
                 expired.stored
             });
             self.count(record);
-            shard.open.insert(id, Entry { record: record.clone(), pending: 0, stored });
+            shard.open.insert(id, Open { record: record.clone(), stored });
             Ok(None)
         });
         claimed.unwrap_or(Err(StoreError::Unavailable))
     }
 
     fn known(&self, shard: &Shard, id: RecordId, now: Millis) -> Known {
-        if let Some(entry) = shard.open.get(&id) {
-            if entry.record.is_expired(now) && entry.pending == 0 {
+        if let Some(open) = shard.open.get(&id) {
+            if open.record.is_expired(now) && !shard.pending.contains_key(&id) {
                 return Known::Nothing;
             }
-            return Known::Open(Box::new(entry.record.clone()));
+            return Known::Open(Box::new(open.record.clone()));
         }
         match shard.done.get(&id) {
-            Some(expires_at) if *expires_at > now => match self.cache.get(&id) {
+            Some(expires_at) if *expires_at > now => match self.in_cache(id, *expires_at) {
                 Some(finished) => Known::Finished(finished),
                 None => Known::Stored(*expires_at),
             },
@@ -238,93 +208,113 @@ impl Image {
         }
     }
 
+    /// A finished record, if it is the one that expires then: a slow reader may have put an older one of its id there.
+    fn in_cache(&self, id: RecordId, expires_at: Millis) -> Option<Arc<Finished>> {
+        self.cache.get(&id).filter(|finished| finished.record.state.expires_at() == Some(expires_at))
+    }
+
     /// What stands under an id.
     pub(super) fn find(&self, id: RecordId, now: Millis) -> Known {
         self.with(id, |shard| self.known(shard, id, now)).unwrap_or(Known::Nothing)
     }
 
-    /// A step that only memory need know of is done at once; every other is noted as on its way to the file.
-    pub(super) fn step_in_memory(&self, change: &Change) -> Way {
-        let way = self.with(change.id, |shard| {
-            let Some(entry) = shard.open.get_mut(&change.id) else { return Way::File { noted: false } };
-            let only_here = entry.pending == 0
-                && !entry.stored
-                && change.version.is_none()
-                && change.resolution.is_none()
-                && stays_claimed(&change.set);
-            if !only_here {
-                entry.pending += 1;
-                return Way::File { noted: true };
-            }
-            match step(Some(&entry.record), change.owner, change.before, &change.set) {
+    /// A step that only memory need know of is done at once, or never will be. `None`: it has to go through the file,
+    /// and is noted as on its way there.
+    pub(super) fn step_in_memory(&self, change: &Change) -> Option<bool> {
+        let done = self.with(change.id, |shard| {
+            let on_its_way = shard.pending.contains_key(&change.id);
+            let here = shard.open.get_mut(&change.id).filter(|open| !on_its_way && only_here(change, open));
+            let Some(open) = here else {
+                *shard.pending.entry(change.id).or_default() += 1;
+                return None;
+            };
+            match step(Some(&open.record), change.owner, change.before, &change.set) {
                 Step::Apply => {}
-                Step::Already => return Way::Here(true),
-                Step::Lost => return Way::Here(false),
+                Step::Already => return Some(true),
+                Step::Lost => return Some(false),
             }
             match &change.set {
-                Set::Replace(record) => entry.record = record.clone(),
+                Set::Replace(record) => open.record = record.clone(),
                 Set::State(_) | Set::Remove => {
-                    self.uncount(&entry.record);
+                    self.uncount(&open.record);
                     shard.open.remove(&change.id);
                 }
             }
-            Way::Here(true)
+            Some(true)
         });
-        way.unwrap_or(Way::File { noted: false })
+        done.flatten()
     }
 
     /// A step that was on its way is there, or is not to be.
     pub(super) fn arrived(&self, id: RecordId) {
         self.with(id, |shard| {
-            if let Some(entry) = shard.open.get_mut(&id) {
-                entry.pending = entry.pending.saturating_sub(1);
+            if let Entry::Occupied(mut pending) = shard.pending.entry(id) {
+                *pending.get_mut() -= 1;
+                if *pending.get() == 0 {
+                    pending.remove();
+                }
             }
         });
     }
 
     /// The record of an id as the file has it: for the writer, which alone changes that.
     pub(super) fn standing(&self, id: RecordId) -> Option<Record> {
-        let open = self.with(id, |shard| shard.open.get(&id).map(|entry| entry.record.clone()));
-        open.flatten().or_else(|| self.cache.get(&id).map(|finished| finished.record.clone()))
+        let standing = self.with(id, |shard| match shard.open.get(&id) {
+            Some(open) => Some(open.record.clone()),
+            None => self.in_cache(id, *shard.done.get(&id)?).map(|finished| finished.record.clone()),
+        });
+        standing.flatten()
     }
 
     /// Whether a record that runs or is unknown stands in the file, and what it is.
     pub(super) fn stored(&self, id: RecordId) -> (Option<Record>, Option<Millis>) {
         let stored = self.with(id, |shard| {
-            let open = shard.open.get(&id).filter(|entry| entry.stored).map(|entry| entry.record.clone());
+            let open =
+                shard.open.get(&id).filter(|open| open.stored && open.record.state.phase() != Phase::Claimed);
+            let open = open.map(|open| open.record.clone());
             (open, shard.done.get(&id).copied())
         });
         stored.unwrap_or_default()
     }
 
-    /// A record stands in the file now, or no longer.
-    pub(super) fn set(&self, id: RecordId, record: Option<Record>) {
+    /// A record stands in the file now, or no longer. `of`: only where it is still this execution's.
+    pub(super) fn set(&self, id: RecordId, record: Option<Record>, of: Option<Owner>) {
         self.with(id, |shard| {
-            let before = shard.open.remove(&id);
-            let from = before.as_ref().map(|entry| entry.record.state.phase());
-            let to = record.as_ref().map(|record| record.state.phase());
-            let text = record.as_ref().or(before.as_ref().map(|entry| &entry.record));
-            if let Some(text) = text {
-                self.unsettled.moved(id, &text.resource, from, to);
-            }
-            let pending = before.as_ref().map_or(0, |entry| entry.pending);
-            if let Some(entry) = &before {
-                self.uncount(&entry.record);
-            }
-            if let Some(record) = record {
-                self.count(&record);
-                let stored = to != Some(Phase::Claimed);
-                shard.open.insert(id, Entry { record, pending, stored });
+            let standing = shard.open.get(&id).map(|open| open.record.owner);
+            if of.is_none() || of == standing {
+                self.put(shard, id, record);
             }
         });
+    }
+
+    fn put(&self, shard: &mut Shard, id: RecordId, record: Option<Record>) {
+        let before = shard.open.remove(&id);
+        let from = before.as_ref().map(|open| open.record.state.phase());
+        let to = record.as_ref().map(|record| record.state.phase());
+        let text = record.as_ref().or(before.as_ref().map(|open| &open.record));
+        if let Some(text) = text {
+            self.unsettled.moved(id, &text.resource, from, to);
+        }
+        if let Some(open) = &before {
+            self.uncount(&open.record);
+        }
+        if let Some(record) = record {
+            self.count(&record);
+            let stored = to != Some(Phase::Claimed);
+            shard.open.insert(id, Open { record, stored });
+        }
     }
 
     /// A finished record stands in the file now.
     pub(super) fn finish(&self, id: RecordId, finished: Finished) {
         let expires_at = finished.record.state.expires_at().unwrap_or_default();
-        self.cache.insert(id, Arc::new(finished));
-        self.set(id, None);
-        self.with(id, |shard| self.mark_done(shard, id, expires_at));
+        let finished = Arc::new(finished);
+        // In one step: between two, the key would be free (invariant 1).
+        self.with(id, |shard| {
+            self.put(shard, id, None);
+            self.mark_done(shard, id, expires_at);
+        });
+        self.cache.insert(id, finished);
     }
 
     /// A finished record was read from the file.
@@ -375,7 +365,7 @@ impl Image {
         let mut found = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock();
-            let fitting = shard.open.iter().map(|(id, entry)| (id, &entry.record)).filter(|(_, record)| {
+            let fitting = shard.open.iter().map(|(id, open)| (id, &open.record)).filter(|(_, record)| {
                 !record.is_expired(now) && phase.is_none_or(|phase| record.state.phase() == phase)
             });
             found.extend(fitting.take(most - found.len()).map(|(id, record)| (*id, record.clone())));
@@ -384,12 +374,14 @@ impl Image {
     }
 
     /// Unknown records of one part that have expired, a part a call.
-    pub(super) fn expired(&self, now: Millis) -> Vec<RecordId> {
+    pub(super) fn expired(&self, now: Millis) -> Vec<(RecordId, Owner)> {
         let next = self.swept.fetch_add(1, Ordering::Relaxed) % SHARDS;
         let Some(shard) = self.shards.get(next) else { return Vec::new() };
         let shard = shard.lock();
-        let over = shard.open.iter().filter(|(_, entry)| entry.pending == 0 && entry.record.is_expired(now));
-        over.map(|(id, _)| *id).collect()
+        let expired =
+            |id: &RecordId, open: &Open| open.record.is_expired(now) && !shard.pending.contains_key(id);
+        let over = shard.open.iter().filter(|(id, open)| expired(id, open));
+        over.map(|(id, open)| (*id, open.record.owner)).collect()
     }
 
     /// Where a resource's counter stands.
@@ -402,11 +394,12 @@ fn cost(record: &Record) -> usize {
     OPEN_COST + record.resource.len()
 }
 
-/// Whether nothing of it concerns the file, as long as the record does not stand there.
-fn stays_claimed(set: &Set) -> bool {
-    match set {
+/// Whether nothing of a step concerns the file: its record does not stand there, and will not.
+fn only_here(change: &Change, open: &Open) -> bool {
+    let stays_claimed = match &change.set {
         Set::Remove => true,
         Set::Replace(record) => record.state.phase() == Phase::Claimed,
         Set::State(_) => false,
-    }
+    };
+    stays_claimed && !open.stored && change.version.is_none() && change.resolution.is_none()
 }

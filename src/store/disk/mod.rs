@@ -8,7 +8,10 @@ mod file;
 mod format;
 mod image;
 mod lock;
+mod mend;
 mod queue;
+mod read;
+mod reserved;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -24,9 +27,10 @@ use redb::Database;
 use tokio::sync::oneshot;
 
 use self::file::{Meta, Opener, Rows};
-use self::image::{Finished, Image, Known, RESERVED, Way};
+use self::image::{Finished, Image, Known};
 use self::lock::Lock;
-use self::queue::{Answered, Job, Queue};
+use self::queue::{Answered, Job, OnItsWay, Queue};
+use self::reserved::RESERVED;
 use self::writer::{Shared, Writer};
 use super::minted::Number;
 use super::{Answer, Change, Claimed, Move, Reply, Resolution, Store, StoreError};
@@ -61,13 +65,17 @@ impl Disk {
     pub fn open(path: &Path, options: Options) -> Result<Self, String> {
         let path = if path.is_dir() { path.join("onceward.redb") } else { path.to_owned() };
         let lock = Lock::take(&path)?;
+        file::make(&path).map_err(|why| format!("{} cannot be made: {why}", path.display()))?;
         Self::open_by(file::opener(&path), Some(lock), options).map_err(|why| way_out(&path, &why))
     }
 
     fn open_by(opener: Opener, lock: Option<Lock>, options: Options) -> Result<Self, String> {
         let database = file::open(&opener)?;
-        let found = file::guarded(|| file::load(&database))?;
+        let found = file::guarded(|| read::load(&database))?;
         let is_new = found.meta.is_empty();
+        if is_new && !(found.open.is_empty() && found.done.is_empty() && found.minted.is_empty()) {
+            return Err("its numbers are gone".to_owned());
+        }
         let image = Image::new(found, options.max_memory, options.epoch, options.now);
         begin(&database, &image, is_new.then_some(options.epoch))?;
         let image = Arc::new(image);
@@ -108,16 +116,17 @@ impl Disk {
         read: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
     ) -> impl Future<Output = Result<T, StoreError>> + Send + 'static {
         let database = self.database.lock().clone();
+        let patience = self.patience;
         async move {
             let database = database.ok_or(StoreError::Unavailable)?;
             let work = tokio::task::spawn_blocking(move || file::guarded(|| read(&database)));
-            match work.await {
-                Ok(Ok(read)) => Ok(read),
-                Ok(Err(why)) => {
+            match tokio::time::timeout(patience, work).await {
+                Ok(Ok(Ok(read))) => Ok(read),
+                Ok(Ok(Err(why))) => {
                     tracing::error!(why, "the store cannot be read");
                     Err(StoreError::Unavailable)
                 }
-                Err(_) => Err(StoreError::Unavailable),
+                Ok(Err(_)) | Err(_) => Err(StoreError::Unavailable),
             }
         }
     }
@@ -128,7 +137,7 @@ impl Disk {
         id: RecordId,
         expires_at: Millis,
     ) -> impl Future<Output = Result<Option<Arc<Finished>>, StoreError>> + Send + 'static {
-        let read = self.reading(move |database| file::finished(database, id, expires_at));
+        let read = self.reading(move |database| read::finished(database, id, expires_at));
         let image = Arc::clone(&self.image);
         async move {
             let found = read.await?;
@@ -205,22 +214,15 @@ impl Store for Disk {
     }
 
     fn commit(&self, change: Change, now: Millis) -> Reply<bool> {
-        match self.image.step_in_memory(&change) {
-            Way::Here(done) => Reply::now(Ok(done)),
-            Way::File { noted } => {
-                let (id, image) = (change.id, Arc::clone(&self.image));
-                let change = Box::new(change);
-                let reply = self.write(|answer| Job::Step { change, now, noted, answer });
-                if reply.is_refused() && noted {
-                    image.arrived(id);
-                }
-                reply
-            }
+        if let Some(done) = self.image.step_in_memory(&change) {
+            return Reply::now(Ok(done));
         }
+        let noted = OnItsWay::noted(&self.image, change.id);
+        self.write(|answer| Job::Step { change: Box::new(change), now, noted, answer })
     }
 
     fn resolutions(&self, id: RecordId, now: Millis) -> Reply<Vec<Resolution>> {
-        Reply::later(self.reading(move |database| file::resolutions(database, id, now)))
+        Reply::later(self.reading(move |database| read::resolutions(database, id, now)))
     }
 
     fn next_fence(&self) -> Reply<u64> {
@@ -250,7 +252,7 @@ impl Store for Disk {
         if rest == 0 || phase.is_some_and(|phase| phase != Phase::Done) {
             return Reply::now(Ok(found));
         }
-        let finished = self.reading(move |database| file::latest(database, rest, now));
+        let finished = self.reading(move |database| read::latest(database, rest, now));
         Reply::later(async move {
             found.extend(finished.await?);
             Ok(found)

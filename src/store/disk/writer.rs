@@ -5,7 +5,6 @@
 //! memory holds is what everybody was told, so the records of the failed transaction are written again as they stand
 //! there.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,11 +12,13 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use redb::Database;
 
-use super::batch::Batch;
+use super::batch::{Batch, FORGOTTEN};
 use super::file::{self, Opener, Rows};
 use super::image::Image;
 use super::lock::Lock;
-use super::queue::Queue;
+use super::mend::Doubts;
+use super::queue::{Job, Queue};
+use super::read;
 use crate::protocol::record::{Millis, RecordId};
 
 /// Steps of one transaction at most.
@@ -37,8 +38,7 @@ pub(super) struct Writer {
     pub(super) up: Arc<AtomicBool>,
     /// Held until the file is closed.
     pub(super) lock: Option<Lock>,
-    /// Records of failed transactions, and where a finished one may stand that is none.
-    doubtful: HashMap<RecordId, Option<Millis>>,
+    doubts: Doubts,
     failed: Option<Failed>,
 }
 
@@ -56,19 +56,17 @@ impl Writer {
         up: Arc<AtomicBool>,
         lock: Option<Lock>,
     ) -> Self {
-        Self { opener, image, queue, database, up, lock, doubtful: HashMap::new(), failed: None }
+        Self { opener, image, queue, database, up, lock, doubts: Doubts::default(), failed: None }
     }
 
     /// Writes until it is told to close.
     pub(super) fn run(mut self) {
         // Whatever ends this thread, nobody gives it work after that.
-        let _ends = Ends(Arc::clone(&self.queue));
+        let _ends = Ends(Arc::clone(&self.queue), Arc::clone(&self.up));
         loop {
             let jobs = self.queue.take(MOST);
-            if self.failed.is_some() {
-                self.try_again();
-            }
             let batch = Batch::of(jobs, &self.image);
+            self.try_again(batch.closing.is_some());
             if let Some(closing) = self.write(batch) {
                 *self.database.lock() = None;
                 self.up.store(false, Ordering::Release);
@@ -87,7 +85,7 @@ impl Writer {
         let written = match &database {
             Some(database) => {
                 if let Some(until) = batch.forgets()
-                    && file::guarded(|| file::has_expired(database, until)) == Ok(false)
+                    && file::guarded(|| read::has_expired(database, until)) == Ok(false)
                 {
                     batch.forget_nothing();
                 }
@@ -96,12 +94,21 @@ impl Writer {
             None => Err("it is closed".to_owned()),
         };
         match written {
-            Ok(forgotten) => batch.apply_to(&self.image, &forgotten),
+            Ok(forgotten) => {
+                if forgotten.len() == FORGOTTEN
+                    && let Some(now) = batch.forgets()
+                {
+                    // There is more; who waits to write comes in between. At a shutdown it is left for the next start.
+                    drop(self.queue.put(Job::Tend { now }));
+                }
+                batch.apply_to(&self.image, &forgotten);
+            }
             Err(why) => {
-                self.doubtful.extend(batch.fail(&self.image));
                 if database.is_some() {
+                    self.doubts.extend(batch.doubts());
                     self.failed(&why, PAUSE.0);
                 }
+                batch.fail();
             }
         }
         closing
@@ -115,44 +122,36 @@ impl Writer {
     }
 
     /// Opens the file again when it is time, and mends what the failed transactions may have left.
-    fn try_again(&mut self) {
+    fn try_again(&mut self, at_once: bool) {
         let Some(Failed { retry_at, pause }) = self.failed else { return };
-        if Instant::now() < retry_at {
+        if Instant::now() < retry_at && !at_once {
             return;
         }
         let mended = file::open(&self.opener).and_then(|database| {
-            self.mend(&database)?;
+            if file::guarded(|| read::epoch(&database))? != Some(self.image.minted.epoch()) {
+                return Err("another store stands in its place now".to_owned());
+            }
+            self.doubts.settle(&database, &self.image)?;
             Ok(database)
         });
         match mended {
             Ok(database) => {
                 *self.database.lock() = Some(Arc::new(database));
                 self.up.store(true, Ordering::Release);
-                self.doubtful.clear();
+                self.doubts = Doubts::default();
                 self.failed = None;
                 tracing::warn!("the store can be written again");
             }
             Err(why) => self.failed(&why, (pause * 2).min(PAUSE.1)),
         }
     }
-
-    /// Writes what everybody was told of the doubtful records.
-    fn mend(&self, database: &Database) -> Result<(), String> {
-        let stored = |id: &RecordId| self.image.stored(*id);
-        let standing: Vec<_> = self.doubtful.iter().map(|(id, at)| (*id, *at, stored(id))).collect();
-        let mut rows = Rows::default();
-        for (id, finished, (open, done)) in &standing {
-            rows.open.push((*id, open.as_ref()));
-            rows.undone.extend(finished.filter(|at| *done != Some(*at)).map(|at| (*id, at)));
-        }
-        commit(database, &rows).map(drop)
-    }
 }
 
-struct Ends(Arc<Queue>);
+struct Ends(Arc<Queue>, Arc<AtomicBool>);
 
 impl Drop for Ends {
     fn drop(&mut self) {
+        self.1.store(false, Ordering::Release);
         self.0.close();
     }
 }
