@@ -18,6 +18,7 @@ mod durable;
 mod endings;
 mod forwarding;
 mod framing;
+mod full_disk;
 mod harness;
 mod harness_itself;
 mod http2;

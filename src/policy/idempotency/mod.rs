@@ -6,6 +6,8 @@
 
 mod claim;
 mod enter;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 use std::sync::Arc;

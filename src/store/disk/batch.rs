@@ -32,7 +32,7 @@ struct Asked {
     answer: Answered,
     done: bool,
     /// Kept until the step is so in memory.
-    _noted: Option<OnItsWay>,
+    noted: Option<OnItsWay>,
 }
 
 /// Steps that become durable together.
@@ -61,11 +61,11 @@ impl Batch {
                 Job::Step { answer, .. } | Job::Move { answer, .. } if answer.is_closed() => {}
                 Job::Step { change, now, noted, answer } => {
                     let done = batch.step(*change, now, image);
-                    batch.asked.push(Asked { answer, done, _noted: Some(noted) });
+                    batch.asked.push(Asked { answer, done, noted: Some(noted) });
                 }
                 Job::Move { to, now, answer } => {
                     batch.move_version(to, now, image);
-                    batch.asked.push(Asked { answer, done: true, _noted: None });
+                    batch.asked.push(Asked { answer, done: true, noted: None });
                 }
                 Job::Tend { now } => batch.tend(now, image),
                 Job::Close { answer } => batch.closing = Some(answer),
@@ -266,6 +266,8 @@ impl Staged {
 
 impl Asked {
     fn tell(self, result: Result<bool, StoreError>) {
+        // Before it is told: whoever asked may take the next step at once.
+        drop(self.noted);
         // Who waits no longer need not be told.
         self.answer.send(result).ok();
     }

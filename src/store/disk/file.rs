@@ -26,7 +26,7 @@ pub(super) const MINTED: TableDefinition<'_, [u8; 16], (u64, u64, u64)> = TableD
 pub(super) const RESOLVED: TableDefinition<'_, DoneKey, &[u8]> = TableDefinition::new("resolved");
 
 /// The layout of the tables; a file of a later one is refused.
-const LAYOUT: u64 = 1;
+pub(super) const LAYOUT: u64 = 1;
 /// Longer answers stand in pieces.
 const INLINE: usize = 2048;
 const PIECE: usize = 32 * 1024 - 128;
@@ -164,6 +164,8 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Resul
 pub(super) fn open(opener: &Opener) -> Result<Database, String> {
     let mut builder = Builder::new();
     builder.set_cache_size(PAGES);
+    // A file that something else wrote to is told, not trusted. After a kill it is looked through anyway.
+    builder.set_check_integrity_on_open(true);
     builder.set_repair_callback(|repair| {
         tracing::warn!(done = repair.progress(), "the store was not closed, and is looked through");
     });

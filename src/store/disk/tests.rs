@@ -1,5 +1,14 @@
-//! The suite of all stores, on a file.
+//! The suite of all stores on a file, and what only a disk can do.
 
+mod damage;
+mod faults;
+mod golden;
+mod medium;
+mod power_cut;
+mod races;
+mod told;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,3 +28,21 @@ fn fresh() -> (Case, tempfile::TempDir) {
 }
 
 on_each_case!(fresh());
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Runs many seeds; `ONCEWARD_SEED=n` runs one of them again, `ONCEWARD_SEEDS=n` so many instead.
+fn each_seed(many: u64, mut run: impl FnMut(u64)) {
+    let given = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    if let Some(seed) = given("ONCEWARD_SEED") {
+        return run(seed);
+    }
+    for seed in 0..given("ONCEWARD_SEEDS").unwrap_or(many) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(seed))) {
+            eprintln!("seed {seed}; again by ONCEWARD_SEED={seed}");
+            resume_unwind(panic);
+        }
+    }
+}

@@ -23,8 +23,12 @@ use crate::protocol::record::{Millis, RecordId};
 
 /// Steps of one transaction at most.
 const MOST: usize = 1024;
-/// How long a file that failed is left alone.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// How long a file that failed is left alone: at first, and at most.
+const PAUSE: (Duration, Duration) = if cfg!(test) {
+    (Duration::from_millis(1), Duration::from_millis(20))
+} else {
+    (Duration::from_millis(100), Duration::from_secs(2))
+};
 
 /// The database, where it is open; readers share it.
 pub(super) type Shared = Arc<Mutex<Option<Arc<Database>>>>;
