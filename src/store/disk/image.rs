@@ -114,6 +114,10 @@ impl Image {
         for (id, record) in found.open {
             image.set(id, Some(record), None);
         }
+        for shard in &image.shards {
+            // A million records are not to be moved from table to table as these grow.
+            shard.lock().done.reserve(found.done.len() / SHARDS);
+        }
         for (id, expires_at) in found.done.into_iter().filter(|(_, expires_at)| *expires_at > now) {
             image.with(id, |shard| image.mark_done(shard, id, expires_at));
         }

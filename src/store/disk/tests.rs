@@ -8,7 +8,7 @@ mod power_cut;
 mod races;
 mod told;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,8 +41,8 @@ fn each_seed(many: u64, mut run: impl FnMut(u64)) {
     }
     for seed in 0..given("ONCEWARD_SEEDS").unwrap_or(many) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(seed))) {
-            eprintln!("seed {seed}; again by ONCEWARD_SEED={seed}");
-            resume_unwind(panic);
+            let said = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+            panic!("seed {seed}, again by ONCEWARD_SEED={seed}: {said}");
         }
     }
 }

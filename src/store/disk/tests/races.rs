@@ -1,49 +1,55 @@
 //! What happens at once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
 
 use super::medium::Medium;
 use super::{NOW, options, runtime};
 use crate::protocol::record::{Owner, Phase, Record, State};
-use crate::store::conformance::{answer, done, forwarded, id, mark, record, unknown};
+use crate::store::conformance::{forwarded, id, mark, record, unknown};
+use crate::store::disk::image::{Finished, Image};
+use crate::store::disk::read::Found;
 use crate::store::{Before, Change, Claimed, Set, Store};
 
 // Invariant 1: a key was free for a moment when its record was finished.
 #[test]
 fn a_key_is_never_free_while_its_record_is_finished() {
-    let medium = Medium::formatted();
-    let store = Arc::new(medium.open(options()).unwrap());
-    let ended = Arc::new(AtomicBool::new(false));
-    let others: Vec<_> = (0..2)
-        .map(|_| {
-            let (store, ended) = (Arc::clone(&store), Arc::clone(&ended));
-            std::thread::spawn(move || {
-                while !ended.load(Ordering::Relaxed) {
-                    for n in 0..64 {
-                        // Only what stands already is asked for: a key that was claimed first is no race.
-                        let standing = runtime().block_on(store.read(id(n), NOW)).unwrap();
-                        if standing.is_some_and(|record| record.owner == Owner(n)) {
-                            let claim = store.claim(id(n), record(1000 + n, "/d"), NOW);
-                            let claim = runtime().block_on(claim).unwrap();
-                            assert!(matches!(claim, Claimed::Taken { .. }), "key {n} was free");
-                        }
-                    }
+    const MANY: u64 = 20_000;
+    let image = Image::new(Found::default(), 64 << 20, 7, NOW);
+    let finishing = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..MANY {
+                let record = Record { state: done_state(), ..record(n, "/d") };
+                image.set(id(n), Some(forwarded_by(n)), None);
+                finishing.store(n, Ordering::Release);
+                image.finish(id(n), Finished { record, answer: Bytes::new() });
+            }
+            finishing.store(MANY, Ordering::Release);
+        });
+        scope.spawn(|| {
+            loop {
+                let n = finishing.load(Ordering::Acquire);
+                if n == MANY {
+                    break;
                 }
-            })
-        })
-        .collect();
-    runtime().block_on(async {
-        for n in 0..64 {
-            assert!(matches!(store.claim(id(n), record(n, "/d"), NOW).await.unwrap(), Claimed::New));
-            let change = |before, set| Change::new(id(n), Owner(n), before, set);
-            assert!(store.commit(change(Before::Claimed, forwarded(n)), NOW).await.unwrap());
-            let end = Change { answer: answer(b"x"), ..change(Before::Forwarded, done(NOW + 1000)) };
-            assert!(store.commit(end, NOW).await.unwrap());
-        }
+                if n > 0 {
+                    let standing = image.claim(id(n), &record(MANY + n, "/d"), NOW).unwrap();
+                    assert!(standing.is_some(), "key {n} was free");
+                }
+            }
+        });
     });
-    ended.store(true, Ordering::Relaxed);
-    others.into_iter().for_each(|other| other.join().unwrap());
+}
+
+fn done_state() -> State {
+    State::Done { status: 201, kept: true, completed_at: 1, expires_at: NOW + 1000 }
+}
+
+fn forwarded_by(n: u64) -> Record {
+    Record { state: State::Forwarded { mark: None, status: None }, ..record(n, "/d") }
 }
 
 // K12, K15: what a sweep or a follower writes of a record does not overwrite who claimed the key meanwhile.
