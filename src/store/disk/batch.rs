@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use super::file::{Meta, Rows};
-use super::image::{Finished, Image};
+use super::image::Image;
 use super::mend::Doubt;
 use super::queue::{Answered, Job, OnItsWay};
+use super::read::Finished;
 use super::reserved::RESERVED;
 use crate::protocol::record::{Millis, Owner, Phase, Record, RecordId, ResourceId, Set, State, Step, step};
 use crate::store::minted::{Counter, Number};

@@ -9,18 +9,17 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use bytes::Bytes;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 
 use super::file::Meta;
-use super::read::Found;
+use super::read::{Finished, Found};
 use super::reserved::Reserved;
 use crate::protocol::record::{Millis, Owner, Phase, Record, RecordId, ResourceId, Set, Step, step};
 use crate::store::minted::{Counter, Minted, Number};
 use crate::store::unsettled::Unsettled;
-use crate::store::{Answer, ById, Change, StoreError};
+use crate::store::{ById, Change, StoreError};
 
 const SHARDS: usize = 64;
 /// What a finished record costs here: its place in a table that is two thirds full.
@@ -41,20 +40,6 @@ struct Shard {
     done: HashMap<RecordId, Millis, ById>,
     /// Steps that are on their way to the file.
     pending: HashMap<RecordId, u32, ById>,
-}
-
-/// A finished record, as the file has it.
-pub(super) struct Finished {
-    pub(super) record: Record,
-    /// Encoded.
-    pub(super) answer: Bytes,
-}
-
-impl Finished {
-    /// The kept answer; `None` where none was kept.
-    pub(super) fn answer(&self) -> Option<Answer> {
-        if self.answer.is_empty() { None } else { Answer::decode(self.answer.clone()) }
-    }
 }
 
 /// What stands under an id, as far as memory knows.

@@ -27,9 +27,10 @@ use redb::Database;
 use tokio::sync::oneshot;
 
 use self::file::{Meta, Opener, Rows};
-use self::image::{Finished, Image, Known};
+use self::image::{Image, Known};
 use self::lock::Lock;
 use self::queue::{Answered, Job, OnItsWay, Queue};
+use self::read::Finished;
 use self::reserved::RESERVED;
 use self::writer::{Shared, Writer};
 use super::minted::Number;

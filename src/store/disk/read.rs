@@ -1,12 +1,13 @@
 //! What is read back from the file: what decides at a start, and finished records when they are asked for.
 
+use bytes::Bytes;
 use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::file::{DONE, INDEX, META, MINTED, Meta, OPEN, PIECES, RESOLVED, done_key, of_key};
 use super::format::{self, Unreadable};
 use crate::protocol::record::{Millis, Phase, Record, RecordId, ResourceId};
-use crate::store::Resolution;
 use crate::store::minted::Counter;
+use crate::store::{Answer, Resolution};
 
 /// What a start finds.
 #[derive(Default)]
@@ -15,6 +16,20 @@ pub(super) struct Found {
     pub(super) open: Vec<(RecordId, Record)>,
     pub(super) done: Vec<(RecordId, Millis)>,
     pub(super) minted: Vec<(ResourceId, Counter)>,
+}
+
+/// A finished record, as the file has it.
+pub(super) struct Finished {
+    pub(super) record: Record,
+    /// Encoded.
+    pub(super) answer: Bytes,
+}
+
+impl Finished {
+    /// The kept answer; `None` where none was kept.
+    pub(super) fn answer(&self) -> Option<Answer> {
+        if self.answer.is_empty() { None } else { Answer::decode(self.answer.clone()) }
+    }
 }
 
 /// Reads what has to be known at once; finished records stay where they are.

@@ -9,8 +9,8 @@ use super::medium::Medium;
 use super::{NOW, options, runtime};
 use crate::protocol::record::{Owner, Phase, Record, State};
 use crate::store::conformance::{forwarded, id, mark, record, unknown};
-use crate::store::disk::image::{Finished, Image};
-use crate::store::disk::read::Found;
+use crate::store::disk::image::Image;
+use crate::store::disk::read::{Finished, Found};
 use crate::store::{Before, Change, Claimed, Set, Store};
 
 // Invariant 1: a key was free for a moment when its record was finished.
