@@ -6,6 +6,12 @@
 //!
 //! `ONCEWARD_BENCH_DIR` says where the files go (the folder for temporary files).
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a program for measuring stops at what it does not expect"
+)]
+
 mod load;
 mod measure;
 

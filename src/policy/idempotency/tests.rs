@@ -72,6 +72,10 @@ impl Store for Mute {
         self.inner.close()
     }
 
+    fn outlives_process(&self) -> bool {
+        self.inner.outlives_process()
+    }
+
     fn unknown(&self) -> u64 {
         self.inner.unknown()
     }

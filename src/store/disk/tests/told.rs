@@ -176,7 +176,7 @@ impl Book {
         let keys: Vec<_> = self.keys.lock().iter().map(|(n, key)| (*n, key.truths.clone())).collect();
         for (n, truths) in keys {
             let found = truth(store, n).await;
-            let fitting = truths.iter().any(|one| *one == found) && (!exactly || truths.len() == 1);
+            let fitting = truths.contains(&found) && (!exactly || truths.len() == 1);
             assert!(fitting, "key {n} is {found:?}, and not one of {truths:?}");
             self.keys.lock().entry(n).or_default().truths = vec![found];
         }
