@@ -6,8 +6,6 @@
 
 mod claim;
 mod enter;
-#[cfg(test)]
-mod tests;
 mod waiting;
 
 use std::sync::Arc;
