@@ -5,6 +5,7 @@
 --   limit     end after so many answers instead of at the end of the time (0: no limit)
 --   keys      replay: how many keys were sent before under this prefix
 --   tags      put: "follow" to send the tag that the last write's answer gave, or "fixed"
+--   target    post: where to, other than /tool/append_row
 --   full      "ok": a 503 counts as refused, not as wrong (a store that is meant to fill up)
 -- Every answer is checked; wrong ones are counted and the first one is shown.
 
@@ -122,7 +123,7 @@ function init(args)
     if option.kind == "get" then
         before_key = "GET /plain/orders" .. head .. "\r\n"
     else
-        before_key = keyed("POST", "/tool/append_row", "")
+        before_key = keyed("POST", option.target or "/tool/append_row", "")
     end
     request = request_of[option.kind]
     right = right_of[option.kind]
