@@ -9,6 +9,7 @@
 )]
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
+mod chaos;
 mod cli;
 mod config;
 mod connections;

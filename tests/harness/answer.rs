@@ -111,7 +111,7 @@ impl Answer {
 }
 
 /// The fields a replay owes, without those that say of this very answer how it was sent (K9).
-fn kept(answer: &Answer) -> Vec<(String, Vec<u8>)> {
+pub fn kept(answer: &Answer) -> Vec<(String, Vec<u8>)> {
     const NOT_KEPT: [&str; 11] = [
         "connection",
         "transfer-encoding",

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
@@ -32,15 +32,24 @@ pub enum Fault {
     Lose,
     /// Does no work and answers with that status.
     Refuse(u16),
+    /// Does the work, then answers with that status.
+    Fail(u16),
+    /// Closes at once, and does the work so much later.
+    Late(Duration),
 }
 
 #[derive(Clone, Debug)]
 pub struct Effect {
+    /// The key's text, without the quotes of its spelling.
     pub key: Option<String>,
+    /// The request that had the effect, by the `X-Attempt` its agent gave it.
+    pub attempt: Option<String>,
     pub fence: Option<u64>,
     pub resource: String,
     pub method: String,
     pub body: Vec<u8>,
+    /// The body of the answer, whether it arrived or not.
+    pub answer: Vec<u8>,
     pub started: u64,
     pub ended: u64,
 }
@@ -64,13 +73,24 @@ struct Book {
     documents: BTreeMap<String, (Value, u64)>,
     effects: Vec<Effect>,
     revisions: u64,
+    /// The answers under `/rerun/`, where this upstream honors keys itself.
+    honored: HashMap<String, Reply>,
 }
 
 type Faults = Box<dyn Fn(&Seen) -> Fault + Send + Sync>;
 
+/// What all connections share, over restarts too.
+#[derive(Clone)]
+struct Shared {
+    book: Arc<Mutex<Book>>,
+    faults: Arc<Faults>,
+    tags: bool,
+    life: Duration,
+}
+
 pub struct Ledger {
     pub upstream: Upstream,
-    book: Arc<Mutex<Book>>,
+    shared: Shared,
 }
 
 impl Ledger {
@@ -80,19 +100,29 @@ impl Ledger {
 
     /// With or without entity tags of its own, and with a fault for each request.
     pub async fn with(tags: bool, faults: impl Fn(&Seen) -> Fault + Send + Sync + 'static) -> Ledger {
+        Ledger::mortal(Duration::MAX, tags, faults).await
+    }
+
+    /// A request that is older than `life` when its effect is due has none. What a proxy's `settle` (K12) is held
+    /// against must not depend on how busy a machine is.
+    pub async fn mortal(
+        life: Duration,
+        tags: bool,
+        faults: impl Fn(&Seen) -> Fault + Send + Sync + 'static,
+    ) -> Ledger {
         let book = Arc::new(Mutex::new(Book::default()));
-        let faults: Arc<Faults> = Arc::new(Box::new(faults));
-        let shared = book.clone();
-        let upstream = Upstream::scripted(move |seen| {
-            let fault = faults(&seen);
-            Box::pin(work(shared.clone(), seen, fault, tags))
-        });
-        Ledger { upstream: upstream.await, book }
+        let shared = Shared { book, faults: Arc::new(Box::new(faults)), tags, life };
+        Ledger { upstream: shared.serve().await, shared }
+    }
+
+    /// Ends every connection with what is in work on it, and listens somewhere else with the same book.
+    pub async fn restart(&mut self) {
+        self.upstream = self.shared.serve().await;
     }
 
     /// Puts a document there without an effect.
     pub fn holds(&self, path: &str, document: Value) -> &Ledger {
-        let mut book = self.book.lock();
+        let mut book = self.shared.book.lock();
         book.revisions += 1;
         let revision = book.revisions;
         book.documents.insert(path.to_owned(), (document, revision));
@@ -100,11 +130,11 @@ impl Ledger {
     }
 
     pub fn document(&self, path: &str) -> Option<Value> {
-        self.book.lock().documents.get(path).map(|(document, _)| document.clone())
+        self.shared.book.lock().documents.get(path).map(|(document, _)| document.clone())
     }
 
     pub fn effects(&self) -> Vec<Effect> {
-        self.book.lock().effects.clone()
+        self.shared.book.lock().effects.clone()
     }
 
     pub fn effects_of(&self, key: &str) -> usize {
@@ -120,22 +150,58 @@ impl Ledger {
     }
 }
 
-async fn work(book: Arc<Mutex<Book>>, seen: Seen, fault: Fault, tags: bool) -> Reply {
-    match &fault {
-        Fault::Lose => return Reply::ok("").cut(),
-        Fault::Refuse(status) => return Reply::json(*status, &json!({"refused": true})),
-        Fault::None | Fault::Slow(_) | Fault::Drop | Fault::Cut => {}
+impl Shared {
+    async fn serve(&self) -> Upstream {
+        let shared = self.clone();
+        Upstream::scripted(move |seen| {
+            let fault = (shared.faults)(&seen);
+            Box::pin(shared.clone().work(seen, fault))
+        })
+        .await
     }
-    let started = tick();
-    if let Fault::Slow(time) = &fault {
-        tokio::time::sleep(*time).await;
+
+    async fn work(self, seen: Seen, fault: Fault) -> Reply {
+        let (started, arrived) = (tick(), Instant::now());
+        match fault {
+            Fault::Lose => return Reply::ok("").cut(),
+            Fault::Refuse(status) => return Reply::json(status, &json!({"refused": true})),
+            Fault::Slow(time) => tokio::time::sleep(time).await,
+            Fault::Late(time) => {
+                tokio::spawn(async move {
+                    tokio::time::sleep(time).await;
+                    self.perform(&seen, started, arrived);
+                });
+                return Reply::ok("").cut();
+            }
+            Fault::None | Fault::Drop | Fault::Cut | Fault::Fail(_) => {}
+        }
+        let Some(reply) = self.perform(&seen, started, arrived) else { return Reply::ok("").cut() };
+        match fault {
+            Fault::Drop => reply.cut(),
+            Fault::Cut => reply.cut_after(1),
+            Fault::Fail(status) => Reply::json(status, &json!({"failed": true})),
+            Fault::None | Fault::Slow(_) | Fault::Late(_) | Fault::Lose | Fault::Refuse(_) => reply,
+        }
     }
-    let reply = perform(&mut book.lock(), &seen, started, tags);
-    match fault {
-        Fault::Drop => reply.cut(),
-        Fault::Cut => reply.cut_after(1),
-        Fault::None | Fault::Slow(_) | Fault::Lose | Fault::Refuse(_) => reply,
+
+    /// Nothing for a request that has lived too long.
+    fn perform(&self, seen: &Seen, started: u64, arrived: Instant) -> Option<Reply> {
+        let mut book = self.book.lock();
+        if arrived.elapsed() > self.life {
+            return None;
+        }
+        let key = key_of(seen).filter(|_| seen.target.starts_with("/rerun/"));
+        let known = key.as_ref().and_then(|key| book.honored.get(key));
+        let reply = known.cloned().unwrap_or_else(|| perform(&mut book, seen, started, self.tags));
+        if let Some(key) = key {
+            book.honored.insert(key, reply.clone());
+        }
+        Some(reply)
     }
+}
+
+fn key_of(seen: &Seen) -> Option<String> {
+    seen.field("idempotency-key").map(|key| key.trim_matches('"').to_owned())
 }
 
 /// Reads, or changes and writes the effect down. `POST {"add": n}` adds to `value`; PATCH merges; PUT replaces.
@@ -153,6 +219,9 @@ fn perform(book: &mut Book, seen: &Seen, started: u64, tags: bool) -> Reply {
     if wanted.is_some_and(|wanted| Some(wanted) != tag) {
         return Reply::json(412, &json!({"stale": true}));
     }
+    if tag.is_some() && seen.field("if-none-match").as_deref() == Some("*") {
+        return Reply::json(412, &json!({"stale": true}));
+    }
     let sent = serde_json::from_slice(&seen.body).unwrap_or(Value::Null);
     book.revisions += 1;
     let revision = book.revisions;
@@ -161,16 +230,18 @@ fn perform(book: &mut Book, seen: &Seen, started: u64, tags: bool) -> Reply {
         Some(document) => book.documents.insert(path.clone(), (document.clone(), revision)),
         None => book.documents.remove(&path),
     };
+    let answer = json!({"revision": revision, "document": document});
     book.effects.push(Effect {
-        key: seen.field("idempotency-key"),
+        key: key_of(seen),
+        attempt: seen.field("x-attempt"),
         fence: seen.field("onceward-fence").map(|fence| fence.parse().expect("a fence is a number")),
         resource: path,
         method: seen.method.clone(),
         body: seen.body.clone(),
+        answer: answer.to_string().into_bytes(),
         started,
         ended: tick(),
     });
-    let answer = json!({"revision": revision, "document": document});
     tagged(Reply::json(status, &answer), tags && document.is_some(), revision)
 }
 

@@ -1,0 +1,182 @@
+//! The campaign: agents with retries against the real proxy on its store, while it is killed, stopped and ended, its
+//! connections are cut and held, and its upstream fails in every way; then every promise is held against the ledger.
+//!
+//! `tests/campaign` runs it for longer, and again from a seed. A seed gives the same trouble and the same agents in
+//! the same order; what meets what is the machine's business.
+
+mod courses;
+mod crew;
+mod history;
+mod history_tests;
+mod journal;
+mod line;
+mod relay;
+mod sending;
+mod settings;
+mod storm;
+mod verdict;
+mod verdict_tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use courses::{course_of, resources};
+use crew::{Crew, Member};
+use line::Line;
+use relay::Relay;
+use settings::Settings;
+use storm::Storm;
+use verdict::Evidence;
+
+use crate::harness::ledger::Ledger;
+use crate::harness::{Agent, Proxy};
+
+/// How long everything may take to go on when the trouble is over.
+const RECOVERY: Duration = Duration::from_secs(25);
+
+// S5, K4, K7, K11, K12, K13, Q1, Q5, O5
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_campaign_on_disk_keeps_every_promise() {
+    campaign(Settings::short("disk", 35).or_as_given()).await;
+}
+
+// S1, K7, K11, K12, Q1, Q5: what lives in memory keeps all of it, too, as long as it lives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_campaign_in_memory_keeps_every_promise() {
+    campaign(Settings::short("memory", 12).or_as_given()).await;
+}
+
+async fn campaign(settings: Settings) {
+    println!("{settings}");
+    let folder = TempDir::new().expect("a temporary directory");
+    let store = match settings.store.as_str() {
+        "disk" => format!("disk:{}", folder.path().join("store").display()),
+        other => format!("{other}:"),
+    };
+    let calm = Arc::new(AtomicBool::new(true));
+    let ledger = Ledger::mortal(courses::LIFE, true, storm::answers(settings.seed, calm.clone())).await;
+    for resource in resources().filter(|resource| course_of(resource).register) {
+        ledger.holds(&resource, json!({"rev": "first"}));
+    }
+    let behind = Relay::to(ledger.upstream.address(), settings.seed + 1).await;
+    let proxy = Proxy::start(&courses::configuration(&store, &behind.url())).await;
+    let before = Relay::to(proxy.addr(), settings.seed + 2).await;
+    let crew = Arc::new(Crew {
+        journal: journal::Journal::default(),
+        address: before.address(),
+        rude: settings.faults.have("rude"),
+        stopped: AtomicBool::new(false),
+        open: parking_lot::Mutex::default(),
+    });
+    let mut storm = Storm::new(&settings, proxy, ledger, (before, behind), calm);
+    let mut members = JoinSet::new();
+    for number in 0..settings.agents {
+        members.spawn(Member::new(number, settings.seed, &crew).work());
+    }
+    storm.rages(Instant::now() + settings.length).await;
+    crew.stopped.store(true, Ordering::Relaxed);
+    let mut breaches = gathers(&mut members).await;
+    breaches.extend(goes_on(&settings, &crew).await);
+    breaches.extend(operator(&storm, &crew).await);
+    assert!(storm.proxy.terminate().await.success(), "O5");
+    breaches.extend(crew.journal.all_strange());
+    let evidence = Evidence {
+        effects: storm.ledger.effects(),
+        attempts: crew.journal.attempts(),
+        histories: crew.journal.histories(),
+        start: Some("first".to_owned()),
+    };
+    breaches.extend(evidence.breaches());
+    report(&storm, &crew, &evidence, &breaches);
+    // What broke is shown above; the whole log of the proxy would bury it.
+    drop(storm);
+    assert!(breaches.is_empty(), "{} violations; again by: {settings}", breaches.len());
+}
+
+/// Every agent ends what it is at.
+async fn gathers(members: &mut JoinSet<()>) -> Vec<String> {
+    let all = async {
+        while let Some(ended) = members.join_next().await {
+            if let Err(error) = ended {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
+    };
+    let ended = timeout(RECOVERY, all).await;
+    ended
+        .is_err()
+        .then(|| format!("{} agents at work {RECOVERY:?} after the end", members.len()))
+        .into_iter()
+        .collect()
+}
+
+/// Every resource takes a new write.
+async fn goes_on(settings: &Settings, crew: &Arc<Crew>) -> Vec<String> {
+    let mut writers = JoinSet::new();
+    for (n, resource) in resources().enumerate() {
+        let mut member = Member::new(1_000 + n, settings.seed, crew);
+        writers.spawn(async move {
+            let course = course_of(&resource);
+            let done = async { while !member.one(course, &resource).await {} };
+            timeout(RECOVERY, done)
+                .await
+                .map_err(|_| format!("{resource} takes no write {RECOVERY:?} after the end"))
+        });
+    }
+    writers.join_all().await.into_iter().filter_map(Result::err).collect()
+}
+
+/// What is still unknown is ended by an operator who looks into the ledger, and then answered so.
+async fn operator(storm: &Storm, crew: &Arc<Crew>) -> Vec<String> {
+    let mut found = Vec::new();
+    let admin = Agent::admin(&storm.proxy);
+    let open = std::mem::take(&mut *crew.open.lock());
+    for write in open.iter().rev().take(30) {
+        let line = Line::to(&crew.address);
+        let sender = sending::Sender { line: &line, journal: &crew.journal };
+        let Some((answer, _)) = sender.send(write).await else {
+            found.push(format!("no answer in quiet to {write:?}"));
+            continue;
+        };
+        if !answer.is_refusal() || answer.code() != "outcome-unknown" {
+            continue;
+        }
+        let id = answer.problem().json["operation"].as_str().unwrap_or_default().to_owned();
+        let executed = storm.ledger.effects_of(&write.key) > 0;
+        let word = if executed { "executed" } else { "not-executed" };
+        let resolution = json!({"as": word, "who": "campaign", "why": "the ledger says so"});
+        admin.post(&format!("/operations/{id}/resolve")).json(&resolution).await.is(200);
+        let after = sender.send(write).await.map(|(answer, _)| answer);
+        let fits = after.as_ref().is_some_and(|after| match (executed, after.is_refusal()) {
+            (true, _) => after.status == 204 && after.header("idempotent-replayed").is_some(),
+            (false, true) => after.code() == "stale-version",
+            (false, false) => after.status < 300,
+        });
+        if !fits {
+            found.push(format!("resolved as {word}, but answered {after:?}: {write:?}"));
+        }
+    }
+    found
+}
+
+fn report(storm: &Storm, crew: &Crew, evidence: &Evidence, breaches: &[String]) {
+    let verdict::Figures { retries, replays, unknown, lost, judged } = evidence.figures();
+    let operations = crew.journal.operations.load(Ordering::Relaxed);
+    let reads = crew.journal.reads.load(Ordering::Relaxed);
+    println!(
+        "{operations} writes, {reads} reads, {} effects, {retries} retries, {replays} replays",
+        evidence.effects.len()
+    );
+    println!("{unknown} unknown, {lost} without an answer, {judged} operations judged");
+    println!("{}, {} + {} connections cut", storm.figures, storm.before.cuts(), storm.behind.cuts());
+    println!("{} violations", breaches.len());
+    for breach in breaches.iter().take(5) {
+        println!("--- {breach}");
+    }
+}

@@ -1,0 +1,71 @@
+//! The routes of a campaign, one per kind of guard, version and rule for unknown ends.
+
+use std::time::Duration;
+
+/// A route and what may be asked of its resources.
+#[derive(Clone, Copy, Debug)]
+pub struct Course {
+    pub name: &'static str,
+    lines: &'static str,
+    /// Documents are read, swapped, created and deleted; otherwise `POST` adds.
+    pub register: bool,
+    /// Writes to one resource take turns.
+    pub turns: bool,
+    /// A version is refused as stale only where another value is there. A minted one also moves without.
+    pub exact: bool,
+}
+
+const fn register(name: &'static str, lines: &'static str) -> Course {
+    Course { name, lines, register: true, turns: true, exact: true }
+}
+
+const fn adding(name: &'static str, lines: &'static str, turns: bool) -> Course {
+    Course { name, lines, register: false, turns, exact: true }
+}
+
+pub const COURSES: [Course; 10] = [
+    register("hash", ""),
+    register("field", "version = { field = \"/rev\" }"),
+    register("etag", "version = \"etag\""),
+    Course { exact: false, ..register("mint", "version = \"mint\"") },
+    register("upstream", "version = \"upstream\""),
+    register(
+        "hold",
+        "idempotency = { on_unknown = \"hold\", in_flight = \"wait\" }\nversion.refresh = false",
+    ),
+    register("wait", "idempotency = { in_flight = \"wait\", on_5xx = \"hold\" }\nqueue.reads = \"wait\""),
+    adding("queue", "version = \"none\"", true),
+    adding("rerun", "version = \"none\"\nidempotency.on_unknown = \"rerun\"", true),
+    adding("tool", "guard = \"tool\"", false),
+];
+
+/// How many resources each route has.
+pub const RESOURCES: usize = 4;
+
+/// Unknown ends rest for so long (Q5), which is longer than a request can live in this upstream and on the way to it.
+const SETTLE: &str = "1s";
+/// How long a request lives in the upstream; the relay to it holds what it has for at most [`HOLD`].
+pub const LIFE: Duration = Duration::from_millis(350);
+pub const HOLD: Duration = Duration::from_millis(200);
+
+pub fn course_of(resource: &str) -> &'static Course {
+    let name = resource.split('/').nth(1).unwrap_or_default();
+    COURSES.iter().find(|course| course.name == name).unwrap_or_else(|| panic!("no route for {resource}"))
+}
+
+pub fn resources() -> impl Iterator<Item = String> {
+    COURSES.iter().flat_map(|course| (0..RESOURCES).map(move |n| format!("/{}/{n}", course.name)))
+}
+
+/// The configuration, with waits so short that all of them happen within seconds.
+pub fn configuration(store: &str, upstream: &str) -> String {
+    let mut text = format!(
+        "[server]\nshutdown_grace = \"1s\"\n[log]\nlevel = \"warn\"\n[store]\nurl = \"{store}\"\n\
+         [idempotency]\nsettle = \"{SETTLE}\"\nmax_wait = \"2s\"\n[queue]\nmax_wait = \"2s\"\nmax_waiting = 12\n\
+         [limits]\nupstream_response = \"600ms\"\nupstream_idle = \"600ms\"\n"
+    );
+    for Course { name, lines, .. } in &COURSES {
+        text += &format!("[[routes]]\npath = \"/{name}/{{id}}\"\nupstream = \"{upstream}\"\n{lines}\n");
+    }
+    text
+}

@@ -1,0 +1,118 @@
+//! One request of a write, sent well or badly.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+
+use super::journal::{Attempt, Heard, Journal};
+use super::line::Line;
+use crate::harness::Answer;
+use crate::harness::ledger::tick;
+
+/// How long an agent waits for an answer that must come before: no wait that is configured is as long.
+pub const SILENCE: Duration = Duration::from_secs(15);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    None,
+    Match(String),
+    Absent,
+}
+
+/// A write under its key.
+#[derive(Clone, Debug)]
+pub struct Write {
+    pub agent: usize,
+    pub key: String,
+    /// The key in quotes, or bare.
+    pub quoted: bool,
+    pub method: &'static str,
+    pub resource: String,
+    pub body: Option<Value>,
+    pub condition: Condition,
+}
+
+impl Write {
+    fn fields(&self, id: u64) -> Vec<(&'static str, String)> {
+        let key = if self.quoted { format!("\"{}\"", self.key) } else { self.key.clone() };
+        let mut fields = vec![("idempotency-key", key), ("x-attempt", id.to_string())];
+        match &self.condition {
+            Condition::None => {}
+            Condition::Match(tag) => fields.push(("if-match", tag.clone())),
+            Condition::Absent => fields.push(("if-none-match", "*".to_owned())),
+        }
+        fields
+    }
+
+    fn bytes(&self, id: u64) -> Vec<u8> {
+        let mut text = format!("{} {} HTTP/1.1\r\nHost: campaign\r\n", self.method, self.resource);
+        text += &format!("Authorization: Bearer agent-{}\r\n", self.agent);
+        for (name, value) in self.fields(id) {
+            text += &format!("{name}: {value}\r\n");
+        }
+        let body = self.body.as_ref().map(Value::to_string).unwrap_or_default();
+        if !body.is_empty() {
+            text += "Content-Type: application/json\r\n";
+        }
+        text += &format!("Content-Length: {}\r\n\r\n{body}", body.len());
+        text.into_bytes()
+    }
+}
+
+/// Where a write is sent, and where it is written down.
+pub struct Sender<'a> {
+    pub line: &'a Line,
+    pub journal: &'a Journal,
+}
+
+impl Sender<'_> {
+    /// The answer and when it was there; nothing where the connection ended first.
+    pub async fn send(&self, write: &Write) -> Option<(Answer, u64)> {
+        let (id, sent) = (self.journal.id(), tick());
+        let answer = self.answered(write, self.line.exchange(&write.bytes(id))).await;
+        self.heard(write, id, sent, answer)
+    }
+
+    /// Says that nothing more will come when all is sent, and reads the answer.
+    pub async fn half_close(&self, write: &Write) -> Option<(Answer, u64)> {
+        let (id, sent) = (self.journal.id(), tick());
+        let answer = self.answered(write, self.line.half_closed(&write.bytes(id))).await;
+        self.heard(write, id, sent, answer)
+    }
+
+    async fn answered(&self, write: &Write, answer: impl Future<Output = Option<Answer>>) -> Option<Answer> {
+        let answer = timeout(SILENCE, answer).await;
+        if answer.is_err() {
+            self.journal.strange(format!("no answer and no end within {SILENCE:?}: {write:?}"));
+        }
+        answer.ok().flatten()
+    }
+
+    /// Sends a part, or all, waits a little and is gone, with a reset or without.
+    pub async fn vanish(&self, write: &Write, rng: &mut fastrand::Rng) {
+        let (id, sent) = (self.journal.id(), tick());
+        let bytes = write.bytes(id);
+        let length = if rng.bool() { bytes.len() } else { rng.usize(1..bytes.len()) };
+        let pause = Duration::from_millis(rng.u64(0..60));
+        let resets = rng.bool();
+        if let Some(mut stream) = self.line.fresh().await {
+            // A connection that is cut meanwhile is gone, as was meant.
+            stream.get_mut().write_all(&bytes[..length]).await.ok();
+            tokio::time::sleep(pause).await;
+            if resets {
+                socket2::SockRef::from(stream.get_ref()).set_linger(Some(Duration::ZERO)).ok();
+            }
+        }
+        self.heard(write, id, sent, None);
+    }
+
+    fn heard(&self, write: &Write, id: u64, sent: u64, answer: Option<Answer>) -> Option<(Answer, u64)> {
+        let at = tick();
+        let heard = answer.as_ref().map(Heard::new);
+        let (key, resource) = (write.key.clone(), write.resource.clone());
+        self.journal.tried(Attempt { id, key, resource, sent, at, heard });
+        answer.map(|answer| (answer, at))
+    }
+}

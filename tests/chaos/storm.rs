@@ -1,0 +1,167 @@
+//! The trouble of a campaign: what is done to the proxy, to its connections and to its upstream, and how often.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep};
+
+use super::courses::HOLD;
+use super::journal::clock;
+use super::relay::Relay;
+use super::settings::{Faults, Settings};
+use crate::harness::Proxy;
+use crate::harness::ledger::{Fault, Ledger};
+use crate::harness::upstream::Seen;
+
+pub struct Storm {
+    pub proxy: Proxy,
+    pub ledger: Ledger,
+    /// Between the agents and the proxy, and between the proxy and the upstream.
+    pub before: Relay,
+    pub behind: Relay,
+    pub calm: Arc<AtomicBool>,
+    faults: Faults,
+    rng: fastrand::Rng,
+    pub figures: Figures,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures {
+    kills: u32,
+    ends: u32,
+    stops: u32,
+    cuts: u32,
+    holds: u32,
+    upstreams: u32,
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Figures { kills, ends, stops, cuts, holds, upstreams } = self;
+        write!(f, "{kills} kills, {ends} graceful ends, {stops} stops, {cuts} cuts of all connections, ")?;
+        write!(f, "{holds} holds, {upstreams} upstream restarts")
+    }
+}
+
+/// One request in ten meets a fault of the upstream; reads meet only what has no effect.
+pub fn answers(seed: u64, calm: Arc<AtomicBool>) -> impl Fn(&Seen) -> Fault + Send + Sync {
+    let rng = Mutex::new(fastrand::Rng::with_seed(seed));
+    move |seen| {
+        let mut rng = rng.lock();
+        if calm.load(Ordering::Relaxed) || rng.u8(0..10) != 0 {
+            return Fault::None;
+        }
+        let slow = Duration::from_millis(rng.u64(1..120));
+        let reads = matches!(seen.method.as_str(), "GET" | "HEAD");
+        match rng.u8(0..if reads { 6 } else { 12 }) {
+            0 | 1 => Fault::Slow(slow),
+            2 => Fault::Lose,
+            3 | 4 => Fault::Refuse(*rng.choice(&[500, 501, 502, 503, 504, 505, 507, 511]).unwrap_or(&500)),
+            5 => Fault::Cut,
+            6 | 7 => Fault::Drop,
+            8 | 9 => Fault::Late(slow * 2),
+            _ => Fault::Fail(*rng.choice(&[500, 502, 504, 520, 599]).unwrap_or(&500)),
+        }
+    }
+}
+
+impl Storm {
+    pub fn new(
+        settings: &Settings,
+        proxy: Proxy,
+        ledger: Ledger,
+        relays: (Relay, Relay),
+        calm: Arc<AtomicBool>,
+    ) -> Storm {
+        let rng = fastrand::Rng::with_seed(settings.seed);
+        let (before, behind) = relays;
+        let faults = settings.faults.clone();
+        Storm { proxy, ledger, before, behind, calm, faults, rng, figures: Figures::default() }
+    }
+
+    /// Makes trouble until then, and ends with everything up and quiet.
+    pub async fn rages(&mut self, until: Instant) {
+        self.calm.store(!self.faults.have("answers"), Ordering::Relaxed);
+        let breaks = if self.faults.have("cut") { 30 } else { 0 };
+        self.before.breaks_one_in(breaks);
+        self.behind.breaks_one_in(2 * breaks);
+        while Instant::now() < until {
+            sleep(Duration::from_millis(self.rng.u64(50..900))).await;
+            self.strikes().await;
+        }
+        self.before.breaks_one_in(0);
+        self.behind.breaks_one_in(0);
+        self.calm.store(true, Ordering::Relaxed);
+    }
+
+    async fn strikes(&mut self) {
+        let names = ["kill", "kill", "term", "stop", "cut", "cut", "hold", "upstream"];
+        let name = names[self.rng.usize(..names.len())];
+        if !self.faults.have(name) {
+            return;
+        }
+        println!("{:>7} {name}", clock());
+        match name {
+            "kill" => self.kills().await,
+            "term" => self.ends().await,
+            "stop" => self.stops().await,
+            "cut" => self.cuts(),
+            "hold" => self.holds().await,
+            _ => self.moves_the_upstream().await,
+        }
+    }
+
+    async fn kills(&mut self) {
+        self.figures.kills += 1;
+        // Nobody else's listener is mistaken for the proxy, should it get the port that is free now.
+        self.before.moves("");
+        self.proxy.kill();
+        self.starts().await;
+    }
+
+    async fn ends(&mut self) {
+        self.figures.ends += 1;
+        self.before.moves("");
+        let status = self.proxy.terminate().await;
+        assert!(status.success(), "O5: ended with {status}");
+        self.starts().await;
+    }
+
+    async fn starts(&mut self) {
+        sleep(Duration::from_millis(self.rng.u64(0..200))).await;
+        self.proxy.restart().await;
+        self.before.moves(self.proxy.addr());
+    }
+
+    async fn stops(&mut self) {
+        self.figures.stops += 1;
+        self.proxy.signal("STOP");
+        sleep(Duration::from_millis(self.rng.u64(20..1_500))).await;
+        if self.faults.have("kill") && self.rng.u8(0..4) == 0 {
+            return self.kills().await;
+        }
+        self.proxy.signal("CONT");
+    }
+
+    fn cuts(&mut self) {
+        self.figures.cuts += 1;
+        if self.rng.bool() { self.before.cut_all() } else { self.behind.cut_all() }
+    }
+
+    async fn holds(&mut self) {
+        self.figures.holds += 1;
+        let time = Duration::from_millis(self.rng.u64(10..HOLD.as_millis() as u64));
+        if self.rng.bool() { self.before.hold(time).await } else { self.behind.hold(time).await }
+    }
+
+    async fn moves_the_upstream(&mut self) {
+        self.figures.upstreams += 1;
+        self.behind.moves("");
+        self.ledger.restart().await;
+        sleep(Duration::from_millis(self.rng.u64(0..150))).await;
+        self.behind.moves(self.ledger.upstream.address());
+    }
+}

@@ -1,0 +1,90 @@
+//! The verdict against evidence that is known to be bad.
+
+use std::collections::BTreeMap;
+
+use super::journal::{Attempt, Heard, Refused, hash};
+use super::verdict::Evidence;
+use crate::harness::ledger::Effect;
+
+fn effect(key: &str, attempt: u64, fence: u64, started: u64, ended: u64) -> Effect {
+    Effect {
+        key: Some(key.to_owned()),
+        attempt: Some(attempt.to_string()),
+        fence: Some(fence),
+        resource: "/queue/0".to_owned(),
+        method: "POST".to_owned(),
+        body: Vec::new(),
+        answer: b"done".to_vec(),
+        started,
+        ended,
+    }
+}
+
+fn attempt(id: u64, key: &str, sent: u64, at: u64, heard: Option<Heard>) -> Attempt {
+    Attempt { id, key: key.to_owned(), resource: "/queue/0".to_owned(), sent, at, heard }
+}
+
+fn done(replayed: bool, print: u64) -> Option<Heard> {
+    let body = hash(&b"done"[..]);
+    Some(Heard { status: 200, refusal: None, recorded: true, replayed, print, body })
+}
+
+fn refused(code: &str, executed: &str) -> Option<Heard> {
+    let (code, executed) = (code.to_owned(), executed.to_owned());
+    let refusal = Some(Refused { code, executed, detail: String::new() });
+    Some(Heard { status: 409, refusal, recorded: false, replayed: false, print: 0, body: 0 })
+}
+
+fn breaches(effects: Vec<Effect>, attempts: Vec<Attempt>) -> String {
+    Evidence { effects, attempts, histories: BTreeMap::new(), start: None }.breaches().join("\n")
+}
+
+#[test]
+fn good_evidence_passes() {
+    let effects = vec![effect("a", 2, 1, 10, 11), effect("b", 5, 2, 20, 21)];
+    let attempts = vec![
+        attempt(1, "a", 1, 5, refused("queue-timeout", "no")),
+        attempt(2, "a", 6, 12, None),
+        attempt(3, "a", 13, 14, refused("outcome-unknown", "unknown")),
+        attempt(5, "b", 15, 22, done(false, 7)),
+        attempt(6, "b", 23, 24, done(true, 7)),
+        attempt(7, "b", 25, 26, refused("shutting-down", "no")),
+    ];
+    assert_eq!(breaches(effects, attempts), "");
+}
+
+#[test]
+fn each_broken_promise_is_found() {
+    let one = || vec![effect("a", 1, 1, 10, 11)];
+    let cases = [
+        ("2 effects", vec![effect("a", 1, 1, 10, 11), effect("a", 2, 2, 12, 13)], vec![]),
+        ("at once", vec![effect("a", 1, 1, 10, 13), effect("b", 2, 2, 12, 14)], vec![]),
+        ("did not grow", vec![effect("a", 1, 2, 10, 11), effect("b", 2, 2, 12, 14)], vec![]),
+        ("and had the effect", one(), vec![attempt(1, "a", 1, 5, refused("shutting-down", "no"))]),
+        ("after the effect", one(), vec![attempt(2, "a", 12, 15, refused("stale-version", "no"))]),
+        ("there is no effect", vec![], vec![attempt(1, "a", 1, 5, refused("response-not-kept", "yes"))]),
+        ("effect that is none", vec![], vec![attempt(1, "a", 1, 5, done(false, 1))]),
+        (
+            "other bytes",
+            one(),
+            vec![attempt(1, "a", 1, 12, done(false, 1)), attempt(2, "a", 13, 14, done(true, 2))],
+        ),
+        (
+            "not replayed",
+            one(),
+            vec![
+                attempt(1, "a", 1, 12, done(false, 1)),
+                attempt(2, "a", 13, 14, refused("outcome-unknown", "unknown")),
+            ],
+        ),
+        (
+            "not replayed",
+            one(),
+            vec![attempt(1, "a", 1, 12, done(false, 1)), attempt(2, "a", 13, 14, done(false, 1))],
+        ),
+    ];
+    for (word, effects, attempts) in cases {
+        let found = breaches(effects, attempts);
+        assert!(found.contains(word), "{word:?} is not in {found:?}");
+    }
+}
