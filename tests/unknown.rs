@@ -216,6 +216,26 @@ async fn an_upstream_that_checks_itself_is_asked_again_with_the_first_preconditi
 
 // K12
 #[tokio::test]
+async fn what_was_made_and_deleted_is_not_made_again() {
+    let lost = AtomicBool::new(false);
+    let ledger = Ledger::with(true, move |seen| {
+        let first = seen.method == "PUT" && !lost.swap(true, Ordering::SeqCst);
+        if first { Fault::Drop } else { Fault::None }
+    });
+    let ledger = ledger.await;
+    let proxy = Proxy::route(&ledger.upstream, "version = \"upstream\"\nidempotency.settle = \"0s\"").await;
+    let agent = Agent::new(&proxy);
+    let make = || agent.put("/d").key("k").if_none_match("*").json(&json!({"value": 1}));
+    make().await.refused("upstream-broke-off");
+    agent.delete("/d").key("other").if_match(&agent.tag("/d").await).await.is(200);
+    // The upstream sees that there is none, as the first time, and would let it through.
+    let problem = make().await.refused("outcome-unknown");
+    assert_eq!(problem.retry, "after-reread");
+    assert_eq!(ledger.effects_of("k"), 1);
+}
+
+// K12
+#[tokio::test]
 async fn held_is_held_whatever_the_version() {
     let route = "version = \"hash\"\nidempotency.on_unknown = \"hold\"\nidempotency.settle = \"0s\"";
     let (ledger, answers) = retried(Fault::Lose, route).await;

@@ -51,7 +51,7 @@ pub enum Entry {
 pub enum Rerun {
     /// The resource still has the version that was compared, and this was the last write to it.
     IfUnchanged(Mark),
-    /// The upstream compares the same precondition itself.
+    /// The upstream compares the same precondition itself, and this was the last write to the resource.
     UpstreamCompares,
     /// Nothing: the upstream honors the key.
     UpstreamHonorsKey,
@@ -255,7 +255,8 @@ fn rerun(ask: &Ask<'_>, mark: Option<&Mark>, since: Millis) -> Option<Rerun> {
                 Some(Rerun::IfUnchanged(mark.clone()))
             }
             // Only the same precondition again fails if the first run had an effect; a newer one would hold.
-            (false, mark) if mark.forwarded.as_ref() == Some(ask.preconditions) => {
+            // And only in a turn is it known that no other write comes between.
+            (false, mark) if mark.forwarded.as_ref() == Some(ask.preconditions) && mark.fence != 0 => {
                 Some(Rerun::UpstreamCompares)
             }
             _ => None,

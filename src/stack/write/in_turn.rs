@@ -82,6 +82,11 @@ impl Write {
         if claimed.rerun == Some(Rerun::UpstreamHonorsKey) {
             return Ok(Compared::default());
         }
+        if claimed.rerun == Some(Rerun::UpstreamCompares) && self.is_followed(claimed).await? {
+            // What the first run was built on may have come back since: a resource that is deleted again is absent
+            // again, and the upstream would let the second run through.
+            return Err(Reason::OutcomeUnknown(Unknown::Compared).into());
+        }
         let mints = self.entry.route.version.source == Source::Mint && !claimed.preconditions.is_empty();
         let minted = if mints {
             let minted = self.gate.store.minted(claimed.resource, now()).await;
@@ -111,11 +116,7 @@ impl Write {
             Current::Nothing => None,
             Current::GivenOn(_) => return Err(Reason::OutcomeUnknown(Unknown::Compared).into()),
         };
-        let is_last = match &claimed.claim {
-            Some(claim) => !self.gate.keys.is_followed(claim.id).await?,
-            None => false,
-        };
-        if current != was || !is_last {
+        if current != was || self.is_followed(claimed).await? {
             return Err(Reason::OutcomeUnknown(Unknown::Moved { compared: was, current }).into());
         }
         if !claimed.preconditions.holds(current.as_ref()) {
@@ -123,5 +124,12 @@ impl Write {
             return Err(Reason::OutcomeUnknown(Unknown::Compared).into());
         }
         Ok(Compared { with: Some(current), forwarded: mark.forwarded.is_some() })
+    }
+
+    async fn is_followed(&self, claimed: &Claimed) -> Result<bool, Reason> {
+        match &claimed.claim {
+            Some(claim) => self.gate.keys.is_followed(claim.id).await,
+            None => Ok(true),
+        }
     }
 }
