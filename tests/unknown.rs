@@ -12,6 +12,28 @@ use crate::harness::{Agent, Answer, Gate, Proxy, Raw, Reply, Upstream, proxied};
 
 const TOOL: &str = "guard = \"tool\"";
 
+/// A ledger that performs the first PUT and drops its answer.
+async fn ledger_that_loses_one() -> Ledger {
+    let lost = AtomicBool::new(false);
+    let ledger = Ledger::with(true, move |seen| {
+        let first = seen.method == "PUT" && !lost.swap(true, Ordering::SeqCst);
+        if first { Fault::Drop } else { Fault::None }
+    });
+    ledger.await
+}
+
+/// A document that never changes and whose first PUT is cut, behind `version = "hash"`.
+async fn one_that_is_cut() -> (Upstream, Proxy) {
+    let lost = AtomicBool::new(false);
+    let upstream = Upstream::answering(move |seen| {
+        let reply = Reply::json(200, &json!({"value": 1}));
+        if seen.method == "PUT" && !lost.swap(true, Ordering::SeqCst) { reply.cut() } else { reply }
+    });
+    let upstream = upstream.await;
+    let proxy = Proxy::route(&upstream, "version = \"hash\"\nidempotency.settle = \"0s\"").await;
+    (upstream, proxy)
+}
+
 // K10
 #[tokio::test]
 async fn a_large_answer_passes_through_and_is_never_run_again() {
@@ -196,12 +218,7 @@ async fn an_upstream_that_checks_itself_is_asked_again() {
 // K12
 #[tokio::test]
 async fn an_upstream_that_checks_itself_is_asked_again_with_the_first_precondition_only() {
-    let lost = AtomicBool::new(false);
-    let ledger = Ledger::with(true, move |seen| {
-        let first = seen.method == "PUT" && !lost.swap(true, Ordering::SeqCst);
-        if first { Fault::Drop } else { Fault::None }
-    });
-    let ledger = ledger.await;
+    let ledger = ledger_that_loses_one().await;
     ledger.holds("/d", json!({"value": 1}));
     let route = "version = \"upstream\"\nidempotency.settle = \"0s\"";
     let proxy = Proxy::route(&ledger.upstream, route).await;
@@ -217,12 +234,7 @@ async fn an_upstream_that_checks_itself_is_asked_again_with_the_first_preconditi
 // K12
 #[tokio::test]
 async fn what_was_made_and_deleted_is_not_made_again() {
-    let lost = AtomicBool::new(false);
-    let ledger = Ledger::with(true, move |seen| {
-        let first = seen.method == "PUT" && !lost.swap(true, Ordering::SeqCst);
-        if first { Fault::Drop } else { Fault::None }
-    });
-    let ledger = ledger.await;
+    let ledger = ledger_that_loses_one().await;
     let proxy = Proxy::route(&ledger.upstream, "version = \"upstream\"\nidempotency.settle = \"0s\"").await;
     let agent = Agent::new(&proxy);
     let make = || agent.put("/d").key("k").if_none_match("*").json(&json!({"value": 1}));
@@ -247,13 +259,7 @@ async fn held_is_held_whatever_the_version() {
 // K12
 #[tokio::test]
 async fn another_write_meanwhile_keeps_it_unknown() {
-    let lost = AtomicBool::new(false);
-    let upstream = Upstream::answering(move |seen| {
-        let reply = Reply::json(200, &json!({"value": 1}));
-        if seen.method == "PUT" && !lost.swap(true, Ordering::SeqCst) { reply.cut() } else { reply }
-    });
-    let upstream = upstream.await;
-    let proxy = Proxy::route(&upstream, "version = \"hash\"\nidempotency.settle = \"0s\"").await;
+    let (_upstream, proxy) = one_that_is_cut().await;
     let agent = Agent::new(&proxy);
     let tag = agent.tag("/d").await;
     let write = |key: &str| agent.put("/d").key(key).if_match(&tag).json(&json!({"value": 1}));
@@ -342,13 +348,7 @@ async fn a_record_lives_from_its_end_and_a_claim_as_long_as_it_runs() {
 // K12, P2
 #[tokio::test]
 async fn what_keeps_it_unknown_is_said_as_it_is() {
-    let lost = AtomicBool::new(false);
-    let upstream = Upstream::answering(move |seen| {
-        let reply = Reply::json(200, &json!({"value": 1}));
-        if seen.method == "PUT" && !lost.swap(true, Ordering::SeqCst) { reply.cut() } else { reply }
-    });
-    let upstream = upstream.await;
-    let proxy = Proxy::route(&upstream, "version = \"hash\"\nidempotency.settle = \"0s\"").await;
+    let (upstream, proxy) = one_that_is_cut().await;
     let agent = Agent::new(&proxy);
     let tag = agent.tag("/d").await;
     let write = |key: &str, tag: &str| agent.put("/d").key(key).if_match(tag).json(&json!({"value": 1}));
