@@ -5,6 +5,7 @@
 //! no allocation per stage.
 
 mod ending;
+mod instances;
 mod journey;
 mod observed;
 mod reads;
@@ -68,12 +69,13 @@ impl Gate {
     pub fn new(config: &Arc<Config>, store: Arc<dyn Store>, observed: Arc<dyn Store>) -> Arc<Self> {
         let (metrics, tasks, closing) = (Metrics::new(), TaskTracker::new(), CancellationToken::new());
         let rules = Rules::new(Arc::clone(config), &metrics, None);
+        let turns = Turns::new(&store, closing.clone(), tasks.clone());
         Arc::new(Self {
             rules: ArcSwap::from_pointee(rules),
             keys: Keys::new(Arc::clone(&store), tasks.clone()),
             store,
             observed,
-            turns: Turns::new(closing.clone()),
+            turns,
             buffers: Buffers::new(config.limits.buffered),
             metrics,
             tasks,

@@ -130,7 +130,7 @@ pub(crate) fn expiry(folder: &Path, a_day: u64) {
             println!(
                 "  hour {:>3}: {rate:.0} writes/s, fill {:.4}, memory {:.0} MiB, file {:.0} MiB, slowest {:.0} ms",
                 hour + 1,
-                store.fill_ratio(),
+                runtime.block_on(store.fill_ratio()).expect("a ratio"),
                 measure::memory().now / super::MIB,
                 measure::file_size(folder) as f64 / super::MIB,
                 slowest.as_secs_f64() * 1000.0,

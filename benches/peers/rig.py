@@ -230,7 +230,7 @@ class Rig:
             fail(f"wrk against {server.name} failed: {run.stdout[-1000:]} {run.stderr[-1000:]}")
         seen = json.loads(line.group(1))
         if seen["requests"] == 0:
-            fail(f"{server.name} answered nothing during {kind}")
+            fail(f"{server.name} answered nothing within {seconds} s of {kind}")
         elapsed = seen["microseconds"] / 1e6
         return {
             "cpu_us": cpu * 1e6 / seen["requests"], "rate": seen["requests"] / elapsed, "busy": cpu / elapsed,

@@ -119,7 +119,9 @@ async fn ready(State(gate): State<Arc<Gate>>) -> Response {
 }
 
 async fn metrics(State(gate): State<Arc<Gate>>, headers: HeaderMap) -> Response {
-    let text = gate.metrics.text(gate.turns.waiting(), gate.store.unknown(), gate.store.fill_ratio());
+    // Of a store that cannot be reached the last is told.
+    let (unknown, fill) = (gate.store.unknown().await.ok(), gate.store.fill_ratio().await.ok());
+    let text = gate.metrics.text(gate.turns.waiting(), unknown, fill);
     let asked = Exposition::of(&headers);
     ([(header::CONTENT_TYPE, asked.content_type())], asked.spell(text)).into_response()
 }

@@ -234,7 +234,14 @@ async fn settled(gate: &Gate, id: RecordId, record: &Record) {
             gate.metrics.store_errors.inc();
         }
     }
-    gate.turns.end_rest(resource);
+    match gate.store.shared() {
+        None => gate.turns.end_rest(resource),
+        Some(shared) => {
+            if shared.end_rest(resource).await.is_err() {
+                gate.metrics.store_errors.inc();
+            }
+        }
+    }
     gate.keys.resolved(id);
 }
 
@@ -249,19 +256,31 @@ pub(super) struct Busy {
     busy: bool,
 }
 
-/// `GET /resources?busy=true`.
+/// `GET /resources?busy=true`; on a shared store those of all instances, with who waits on this one.
 pub(super) async fn resources(State(gate): State<Arc<Gate>>, Query(busy): Query<Busy>) -> Response {
     if !busy.busy {
         return problem(StatusCode::BAD_REQUEST, "Only busy resources are known: ask with ?busy=true.");
     }
-    let rows: Vec<Value> = gate
-        .turns
-        .busy(MOST)
-        .into_iter()
-        .map(|busy| {
-            let rest = busy.rest.map(|rest| rest.as_secs_f64());
-            json!({"resource": busy.resource, "in_flight": busy.in_flight, "waiting": busy.waiting, "rest_seconds": rest})
-        })
-        .collect();
+    let here = gate.turns.busy(MOST);
+    let row = |name: &str, in_flight: bool, waiting: usize, rest: Option<Duration>| {
+        let rest = rest.map(|rest| rest.as_secs_f64());
+        json!({"resource": name, "in_flight": in_flight, "waiting": waiting, "rest_seconds": rest})
+    };
+    let rows: Vec<Value> = match gate.store.shared() {
+        None => {
+            here.iter().map(|busy| row(&busy.resource, busy.in_flight, busy.waiting, busy.rest)).collect()
+        }
+        Some(shared) => match shared.busy(MOST).await {
+            Ok(all) => all
+                .iter()
+                .map(|busy| {
+                    let waiting =
+                        here.iter().find(|one| *one.resource == *busy.name).map_or(0, |one| one.waiting);
+                    row(&busy.name, busy.in_flight, waiting, busy.rest)
+                })
+                .collect(),
+            Err(_) => return unavailable(),
+        },
+    };
     Json(json!({"resources": rows})).into_response()
 }

@@ -50,7 +50,7 @@ impl Secret {
         Self(text)
     }
 
-    /// The text itself, for comparing.
+    /// The text itself, for comparing and for whom it is meant.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -78,11 +78,30 @@ pub struct Limits {
     pub store: Duration,
 }
 
-/// `[store]`. Only `memory:` and `disk:` are built so far.
+/// `[store]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Store {
     pub url: StoreUrl,
     pub max_memory: usize,
+    /// How long a silent instance counts as alive (S3).
+    pub alive: Duration,
+    /// Replicas of a Redis that must have a write.
+    pub wait_replicas: usize,
+    /// What every key in a Redis begins with.
+    pub prefix: String,
+    /// In a Postgres.
+    pub schema: String,
+    /// In a Postgres.
+    pub turns: Locks,
+    /// To a store that is shared.
+    pub connections: usize,
+}
+
+/// How turns are held in a Postgres.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locks {
+    Rows,
+    Advisory,
 }
 
 /// Where records are kept (S1).
@@ -90,6 +109,10 @@ pub struct Store {
 pub enum StoreUrl {
     Memory,
     Disk(PathBuf),
+    /// The URL, which may hold a password.
+    Redis(Secret),
+    /// The URL, which may hold a password.
+    Postgres(Secret),
 }
 
 /// `[log]`.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
-use super::checked::{Guard, InFlight, LogFormat, Mode, On5xx, OnStoreFailure, OnUnknown, QueueReads};
+use super::checked::{Guard, InFlight, Locks, LogFormat, Mode, On5xx, OnStoreFailure, OnUnknown, QueueReads};
 use super::names::nearest;
 use super::parts::Text;
 use super::problem::Kind;
@@ -78,13 +78,6 @@ pub(super) enum EventsOf {
     All,
     Own,
     Off,
-}
-
-/// How something is held in Postgres.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Locks {
-    Rows,
-    Advisory,
 }
 
 words! {

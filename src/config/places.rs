@@ -3,7 +3,7 @@
 use http::uri::Authority;
 use serde_json::Value as Json;
 
-use super::checked::{Otlp, StoreUrl};
+use super::checked::{Otlp, Secret, StoreUrl};
 use super::parts::string_like;
 use super::problem::Kind;
 use super::reader::{Node, Part, Reader, Wrong, quoted};
@@ -104,12 +104,27 @@ impl Part for Collector {
     }
 }
 
+/// Whether the URL of a shared store names a host, and this build can call there. The text itself is never told: it
+/// may hold a password.
+fn shared(rest: &str, is_built: bool, feature: &str) -> Result<(), Wrong> {
+    if !is_built {
+        let what = format!("this build has no such store; build it with the feature `{feature}`");
+        return Err(Wrong { kind: Kind::NotBuilt, what });
+    }
+    let place = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = place.rsplit_once('@').map_or(place, |(_, host)| host);
+    if host.is_empty() || rest.contains(char::is_whitespace) {
+        return Err(Wrong::spelling("the store's URL names no host"));
+    }
+    Ok(())
+}
+
 /// `store.url`
 #[derive(Debug, Clone)]
 pub(super) struct StoreAt(pub(super) StoreUrl);
 
-const SHARED: &[&str] =
-    &["redis://", "rediss://", "redis+sentinel://", "rediss+sentinel://", "postgres://", "postgresql://"];
+const REDIS: &[&str] = &["redis://", "rediss://", "redis+sentinel://", "rediss+sentinel://"];
+const POSTGRES: &[&str] = &["postgres://", "postgresql://"];
 
 impl Part for StoreAt {
     fn what() -> String {
@@ -118,18 +133,23 @@ impl Part for StoreAt {
 
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         reader.spelled::<Self, _>(node, |text| {
-            let later = |what: &str| Wrong {
-                kind: Kind::NotBuilt,
-                what: format!("a store on {what} is not built yet; use \"memory:\" or \"disk:PATH\""),
-            };
             if text == "memory:" {
                 return Ok(Self(StoreUrl::Memory));
             }
             if let Some(path) = text.strip_prefix("disk:").filter(|path| !path.is_empty()) {
                 return Ok(Self(StoreUrl::Disk(path.into())));
             }
-            if let Some(scheme) = SHARED.iter().find(|scheme| text.starts_with(**scheme)) {
-                return Err(later(scheme));
+            if let Some(rest) = REDIS.iter().find_map(|scheme| text.strip_prefix(scheme)) {
+                shared(rest, cfg!(feature = "redis"), "redis")?;
+                if text.contains("+sentinel") && !rest.contains('/') {
+                    let what = "Sentinel is asked for a primary by its name; write \"redis+sentinel://host:26379/NAME\"";
+                    return Err(Wrong::value(what));
+                }
+                return Ok(Self(StoreUrl::Redis(Secret::new(text.to_owned()))));
+            }
+            if let Some(rest) = POSTGRES.iter().find_map(|scheme| text.strip_prefix(scheme)) {
+                shared(rest, cfg!(feature = "postgres"), "postgres")?;
+                return Ok(Self(StoreUrl::Postgres(Secret::new(text.to_owned()))));
             }
             // The text itself is left out: it may hold a password.
             Err(Wrong::spelling(
@@ -140,7 +160,7 @@ impl Part for StoreAt {
     }
 
     fn schema() -> Json {
-        let shared = SHARED.join("|").replace('+', r"\+");
+        let shared = [REDIS, POSTGRES].concat().join("|").replace('+', r"\+");
         string_like(&format!("memory:|disk:[\\s\\S]+|(?:{shared})[\\s\\S]*"))
     }
 }

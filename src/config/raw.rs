@@ -4,7 +4,7 @@
 use http::{HeaderName, HeaderValue, Method};
 
 use super::checked::{
-    Guard, InFlight, LogFormat, Mode, On5xx, OnStoreFailure, OnUnknown, QueueReads, Secret,
+    Guard, InFlight, Locks, LogFormat, Mode, On5xx, OnStoreFailure, OnUnknown, QueueReads, Secret,
 };
 use super::choice::*;
 use super::parts::*;
@@ -144,17 +144,17 @@ tables! {
         /// 32 bytes in hex or base64, for stored requests. Empty: not set.
         secret: Later<Secret>,
         /// How long a silent instance counts as alive.
-        alive: Tunes<Time>,
+        alive: Time = "10s",
         /// Redis: replicas that must have a write.
-        wait_replicas: Tunes<Count<0, 64>>,
+        wait_replicas: Count<0, 64> = 0,
         /// Redis: what every key begins with.
-        prefix: Tunes<Text>,
+        prefix: Text = "onceward:",
         /// Postgres: the schema.
-        schema: Tunes<Text>,
+        schema: Text = "onceward",
         /// Postgres: how turns are held.
-        turns: Tunes<Locks>,
+        turns: Locks = "rows",
         /// Connections to the store.
-        connections: Tunes<Count<1, 10000>>,
+        connections: Count<1, 10000> = 16,
     }
 
     /// `store` of a route.

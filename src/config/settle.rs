@@ -7,7 +7,7 @@ use http::HeaderName;
 use http::header::AUTHORIZATION;
 
 use super::Over;
-use super::checked::{Config, Limits, Log, LogFormat, Server, Store, StoreUrl};
+use super::checked::{Config, Limits, Locks, Log, LogFormat, Server, Store, StoreUrl};
 use super::places::upstream;
 use super::problem::Kind;
 use super::raw;
@@ -120,6 +120,12 @@ fn store(given: raw::Store) -> Store {
     Store {
         url: given.url.map_or(StoreUrl::Memory, |at| at.value.0),
         max_memory: or(given.max_memory, 512 * MIB),
+        alive: or(given.alive, seconds(10)),
+        wait_replicas: or(given.wait_replicas, 0),
+        prefix: given.prefix.map_or_else(|| "onceward:".to_owned(), |at| at.value.0),
+        schema: given.schema.map_or_else(|| "onceward".to_owned(), |at| at.value.0),
+        turns: or(given.turns, Locks::Rows),
+        connections: or(given.connections, 16),
     }
 }
 

@@ -24,7 +24,7 @@ pub fn shown(config: &Config) -> Json {
 /// What of `[server]` and `[store]` differs: none of it changes without a restart (C3).
 pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let Server { listen, admin, admin_token, shutdown_grace, threads } = &old.server;
-    let Store { url, max_memory } = &old.store;
+    let Store { url, max_memory, alive, wait_replicas, prefix, schema, turns, connections } = &old.store;
     [
         ("server.listen", *listen != new.server.listen),
         ("server.admin", *admin != new.server.admin),
@@ -33,6 +33,12 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("server.threads", *threads != new.server.threads),
         ("store.url", *url != new.store.url),
         ("store.max_memory", *max_memory != new.store.max_memory),
+        ("store.alive", *alive != new.store.alive),
+        ("store.wait_replicas", *wait_replicas != new.store.wait_replicas),
+        ("store.prefix", *prefix != new.store.prefix),
+        ("store.schema", *schema != new.store.schema),
+        ("store.turns", *turns != new.store.turns),
+        ("store.connections", *connections != new.store.connections),
     ]
     .into_iter()
     .filter_map(|(name, differs)| differs.then_some(name))
@@ -94,8 +100,37 @@ fn store(store: &Store) -> Json {
     let url = match &store.url {
         StoreUrl::Memory => "memory:".to_owned(),
         StoreUrl::Disk(path) => format!("disk:{}", path.display()),
+        StoreUrl::Redis(url) | StoreUrl::Postgres(url) => without_secrets(url.expose()),
     };
-    json!({ "url": url, "max_memory": size(store.max_memory) })
+    let mut shown = json!({ "url": url, "max_memory": size(store.max_memory) });
+    match &store.url {
+        StoreUrl::Memory | StoreUrl::Disk(_) => {}
+        StoreUrl::Redis(_) => {
+            add(&mut shown, "prefix", Some(store.prefix.as_str().into()));
+            add(&mut shown, "wait_replicas", Some(store.wait_replicas.into()));
+        }
+        StoreUrl::Postgres(_) => {
+            add(&mut shown, "schema", Some(store.schema.as_str().into()));
+            add(&mut shown, "turns", Some(store.turns.word().into()));
+        }
+    }
+    if matches!(store.url, StoreUrl::Redis(_) | StoreUrl::Postgres(_)) {
+        add(&mut shown, "alive", Some(time(store.alive).into()));
+        add(&mut shown, "connections", Some(store.connections.into()));
+    }
+    shown
+}
+
+/// A URL whose user, password and parameters are left out.
+fn without_secrets(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let (place, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let host = match place.rsplit_once('@') {
+        Some((_, host)) => format!("***@{host}"),
+        None => place.to_owned(),
+    };
+    format!("{scheme}://{host}{path}")
 }
 
 fn log(log: &Log) -> Json {

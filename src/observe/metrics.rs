@@ -156,10 +156,14 @@ impl Metrics {
     }
 
     /// The text of `/metrics`, with the gauges as they are now.
-    pub fn text(&self, turn_waiting: usize, unknown: u64, fill: f64) -> String {
+    pub fn text(&self, turn_waiting: usize, unknown: Option<u64>, fill: Option<f64>) -> String {
         self.turn_waiting.set(i64::try_from(turn_waiting).unwrap_or(i64::MAX));
-        self.unknown_operations.set(i64::try_from(unknown).unwrap_or(i64::MAX));
-        self.store_fill_ratio.set(fill);
+        if let Some(unknown) = unknown {
+            self.unknown_operations.set(i64::try_from(unknown).unwrap_or(i64::MAX));
+        }
+        if let Some(fill) = fill {
+            self.store_fill_ratio.set(fill);
+        }
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _written: std::fmt::Result = prometheus_client::encoding::text::encode(&mut text, &self.registry);

@@ -1,20 +1,24 @@
-//! Writes to one resource go out one at a time (section Q).
+//! Writes to one resource go out one at a time (section Q): on this instance here, across instances in `held`.
+
+mod held;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::held::Held;
 use crate::http::Reason;
 use crate::http::request::Gone;
 use crate::protocol::line::{Line, Place, Want};
-use crate::protocol::record::ResourceId;
-use crate::store::ById;
+use crate::protocol::record::{Owner, ResourceId};
+use crate::store::{ById, Store};
 
 const SHARDS: usize = 64;
 
@@ -29,10 +33,16 @@ struct Resource {
 /// All turns of this instance.
 pub struct Turns {
     shards: Vec<Mutex<Lines>>,
+    /// Where turns hold across instances.
+    store: Option<Arc<dyn Store>>,
+    /// Who asks it for a turn now.
+    asking: Mutex<HashMap<ResourceId, Arc<Notify>, ById>>,
     /// Stopped when a shutdown's grace is over (O5).
     closing: CancellationToken,
     /// Rests that run; a shutdown does not wait for them.
     resting: TaskTracker,
+    /// What a shutdown waits for.
+    tasks: TaskTracker,
 }
 
 /// The right to have the one write in flight on a resource, or to look between writes. Dropped, it goes to the next.
@@ -43,6 +53,8 @@ pub struct Turn {
     /// A write went out and its end was not recorded: the turn ends with a rest of this length.
     unsettled: Option<Duration>,
     ended: bool,
+    /// The same turn in a store that is shared.
+    held: Option<Held>,
 }
 
 /// A turn that somebody wants.
@@ -53,6 +65,8 @@ pub struct Wanted<'a> {
     pub max_waiting: usize,
     pub until: Instant,
     pub gone: &'a dyn Gone,
+    /// Names the turn in a store that is shared; without a record there is none in it.
+    pub token: Option<Owner>,
 }
 
 /// One resource with a write in flight, waiting writes or a rest, as operators see it.
@@ -65,9 +79,11 @@ pub struct Busy {
 
 impl Turns {
     /// No turns yet.
-    pub fn new(closing: CancellationToken) -> Arc<Self> {
+    pub fn new(store: &Arc<dyn Store>, closing: CancellationToken, tasks: TaskTracker) -> Arc<Self> {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Arc::new(Self { shards, closing, resting: TaskTracker::new() })
+        let store = store.shared().is_some().then(|| Arc::clone(store));
+        let (asking, resting) = (Mutex::default(), TaskTracker::new());
+        Arc::new(Self { shards, store, asking, closing, resting, tasks })
     }
 
     fn with<T>(&self, id: ResourceId, act: impl FnOnce(&mut Lines) -> T) -> Option<T> {
@@ -80,6 +96,23 @@ impl Turns {
     /// # Errors
     /// 429 where the line is full or the wait too long, 503 at the end of a shutdown.
     pub async fn take(self: &Arc<Self>, wanted: Wanted<'_>) -> Result<Turn, Reason> {
+        let turn = self.take_here(&wanted).await?;
+        if self.store.is_some() { self.hold(turn, &wanted, None).await } else { Ok(turn) }
+    }
+
+    /// The turn of this instance, if it is free now.
+    fn begin(self: &Arc<Self>, wanted: &Wanted<'_>) -> Option<Turn> {
+        let (sender, _nobody) = oneshot::channel();
+        let place = self.with(wanted.resource, |lines| {
+            let line = lines
+                .entry(wanted.resource)
+                .or_insert_with(|| Resource { line: Line::default(), name: wanted.name.into() });
+            line.line.join(Instant::now(), wanted.want, 0, || sender)
+        });
+        (place == Some(Place::Turn)).then(|| self.turn(wanted.resource, wanted.want))
+    }
+
+    async fn take_here(self: &Arc<Self>, wanted: &Wanted<'_>) -> Result<Turn, Reason> {
         let mut receiver = None;
         let place = self.with(wanted.resource, |lines| {
             let resource = lines
@@ -94,7 +127,7 @@ impl Turns {
         match (place, receiver) {
             (Some(Place::Turn), _) => Ok(self.turn(wanted.resource, wanted.want)),
             (Some(Place::Full(waiting)), _) => Err(Reason::QueueFull { waiting }),
-            (Some(Place::Wait(number)), Some(granted)) => self.wait(&wanted, number, granted).await,
+            (Some(Place::Wait(number)), Some(granted)) => self.wait(wanted, number, granted).await,
             (Some(Place::Wait(_)) | None, _) => Err(Reason::InternalError(crate::http::Executed::No)),
         }
     }
@@ -117,7 +150,7 @@ impl Turns {
     }
 
     fn turn(self: &Arc<Self>, resource: ResourceId, want: Want) -> Turn {
-        Turn { turns: Arc::clone(self), resource, want, unsettled: None, ended: false }
+        Turn { turns: Arc::clone(self), resource, want, unsettled: None, ended: false, held: None }
     }
 
     /// Lets all through that nothing keeps back any more, and forgets a line that is over.
@@ -142,6 +175,10 @@ impl Turns {
                 lines.remove(&resource);
             }
         });
+    }
+
+    fn end_here(&self, resource: ResourceId, want: Want) {
+        self.with(resource, |lines| lines.get_mut(&resource).map(|resource| resource.line.end(want)));
     }
 
     /// Puts a resource to rest (Q5), and wakes its line when the rest is over.
@@ -203,6 +240,10 @@ impl Turns {
         found
     }
 
+    fn waiting_for(&self, resource: ResourceId) -> usize {
+        self.with(resource, |lines| lines.get(&resource).map_or(0, |r| r.line.waiting())).unwrap_or(0)
+    }
+
     /// How many writes wait now.
     pub fn waiting(&self) -> usize {
         self.shards.iter().map(|s| s.lock().values().map(|r| r.line.waiting()).sum::<usize>()).sum()
@@ -252,13 +293,15 @@ impl Drop for Turn {
         if self.ended {
             return;
         }
-        match self.unsettled.filter(|settle| !settle.is_zero()) {
-            Some(settle) => self.turns.rest(self.resource, settle),
-            None => {
-                let end =
-                    |lines: &mut Lines| lines.get_mut(&self.resource).map(|line| line.line.end(self.want));
-                self.turns.with(self.resource, end);
+        let rest = self.unsettled.filter(|settle| !settle.is_zero());
+        match (self.held.take(), rest) {
+            // The store keeps the rest, for all.
+            (Some(held), rest) => {
+                self.turns.end_here(self.resource, self.want);
+                self.turns.end_in_store(held, self.resource, rest);
             }
+            (None, Some(settle)) => self.turns.rest(self.resource, settle),
+            (None, None) => self.turns.end_here(self.resource, self.want),
         }
         self.turns.advance(self.resource);
     }

@@ -211,7 +211,7 @@ pub fn step(standing: Option<&Record>, owner: Owner, before: Before, set: &Set) 
     let Some(record) = standing else {
         return if matches!(set, Set::Remove) { Step::Already } else { Step::Lost };
     };
-    if record.owner == owner && before.fits(record.state.phase()) {
+    if record.owner == owner && (before.fits(record.state.phase()) || is_late_end(record, before, set)) {
         return Step::Apply;
     }
     let already = match set {
@@ -220,6 +220,15 @@ pub fn step(standing: Option<&Record>, owner: Owner, before: Before, set: &Set) 
         Set::Remove => false,
     };
     if already { Step::Already } else { Step::Lost }
+}
+
+/// Others took the owner for dead and its outcome for unknown; it knows the outcome after all (S3).
+fn is_late_end(record: &Record, before: Before, set: &Set) -> bool {
+    let ends = match set {
+        Set::State(state) => state.phase() == Phase::Done,
+        Set::Replace(_) | Set::Remove => true,
+    };
+    ends && before == Before::Forwarded && record.state.phase() == Phase::Unknown
 }
 
 /// What a request with a key is told by the record that stands there.
@@ -343,6 +352,9 @@ mod tests {
             (Some(record(1, State::Claimed)), Before::Running, &Set::Remove, Step::Apply),
             (Some(record(1, unknown())), Before::Running, &Set::Remove, Step::Lost),
             (None, Before::Forwarded, &Set::Remove, Step::Already),
+            (Some(record(1, unknown())), Before::Forwarded, &Set::Remove, Step::Apply),
+            (Some(record(1, unknown())), Before::Forwarded, &go, Step::Lost),
+            (Some(record(2, unknown())), Before::Forwarded, &Set::Remove, Step::Lost),
             (Some(record(1, unknown())), Before::Unknown, &Set::Replace(record(2, forwarded())), Step::Apply),
             (
                 Some(record(2, forwarded())),

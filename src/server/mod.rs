@@ -82,7 +82,11 @@ impl Running {
         let admin_address = admin.as_ref().map(local).transpose()?;
         let room = Arc::new(Semaphore::new(config.limits.connections.min(Semaphore::MAX_PERMITS)));
         let told = Arc::new(Semaphore::new(connection::MOST_TOLD));
-        let mut keeping = vec![tokio::spawn(sweep(Arc::clone(&gate)))];
+        let mut keeping = vec![
+            tokio::spawn(sweep(Arc::clone(&gate))),
+            tokio::spawn(Arc::clone(&gate).follow_news()),
+            tokio::spawn(Arc::clone(&gate).settle_lapsed(config.store.alive / 3)),
+        ];
         for listener in listeners {
             let accept = connection::Accept {
                 gate: Arc::clone(&gate),
@@ -163,6 +167,9 @@ fn stores(config: &Config) -> Result<Stores, NotStarted> {
             let store = Disk::open(path, options).map_err(|why| NotStarted(format!("store.url: {why}")))?;
             Ok((Arc::new(store), Arc::new(Memory::new(max_memory / 8, epoch))))
         }
+        StoreUrl::Redis(_) | StoreUrl::Postgres(_) => {
+            Err(NotStarted("store.url: this build has no such store".to_owned()))
+        }
     }
 }
 
@@ -184,7 +191,9 @@ async fn sweep(gate: Arc<Gate>) {
     loop {
         tick.tick().await;
         gate.store.sweep(now());
-        fill.look(gate.store.fill_ratio());
+        if let Ok(ratio) = gate.store.fill_ratio().await {
+            fill.look(ratio);
+        }
         if !Arc::ptr_eq(&gate.store, &gate.observed) {
             gate.observed.sweep(now());
         }

@@ -14,12 +14,12 @@ use tokio_util::task::TaskTracker;
 use crate::config::checked::{Route, Source};
 use crate::http::timestamp::{millis, now};
 use crate::http::{Body, Reason, Response, fields};
-use crate::policy::idempotency::{Claim, Ended, NotRecorded, server_errors, set_expires};
+use crate::policy::idempotency::{Claim, Ended, NotRecorded, With, server_errors, set_expires};
 use crate::policy::publish::{self, Bounds};
 use crate::policy::turn::Turn;
 use crate::protocol::entity_tag::EntityTag;
 use crate::protocol::record::{Meaning, Millis, ResourceId, may_have_changed, meaning};
-use crate::store::{Answer, Encoded, Move, Store};
+use crate::store::{Answer, Encoded, Move, Number, Store};
 
 /// A write that went out.
 pub(super) struct Pending {
@@ -52,12 +52,20 @@ impl Pending {
         if self.route.version.source != Source::Mint || !may_have_changed(status.as_u16(), meaning) {
             return None;
         }
-        let to = self.store.next_number().await.ok()?;
+        let to = self.number(0).await?;
         let later = match meaning {
-            Meaning::Unknown => Some((self.rest_ends(), self.store.next_number().await.ok()?)),
+            Meaning::Unknown => Some((self.rest_ends(), self.number(1).await?)),
             Meaning::Keep | Meaning::Release => None,
         };
         Some(Move { resource: self.resource, to, later, ends_rest: false })
+    }
+
+    /// A number for the version's first or second move: given with the turn, or asked for now.
+    async fn number(&self, which: usize) -> Option<Number> {
+        match self.turn.as_ref().and_then(Turn::grant) {
+            Some(grant) => grant.numbers.get(which).copied(),
+            None => self.store.next_number().await.ok(),
+        }
     }
 
     fn rest_ends(&self) -> Millis {
@@ -138,9 +146,11 @@ impl Pending {
     async fn end(&mut self, ended: Ended, moves: Option<Move>) -> Result<Option<Millis>, Again> {
         let again = Again::of(&ended);
         let is_unknown = matches!(ended, Ended::Unknown);
+        let rest = is_unknown.then_some(self.route.idempotency.settle).filter(|settle| !settle.is_zero());
+        let turn_end = self.turn.as_ref().and_then(|turn| turn.ending(rest));
         let expires_at = match &mut self.claim {
             // A version moves with the record; where the key is only freed, nothing moves.
-            Some(claim) => match claim.end(ended, moves).await {
+            Some(claim) => match claim.end(ended, With { version: moves, turn: turn_end }).await {
                 Ok(expires_at) => Some(expires_at),
                 Err(NotRecorded::Store(_)) => return Err(again),
                 Err(NotRecorded::Lost) => {
@@ -156,6 +166,7 @@ impl Pending {
             }
         };
         match self.turn.take() {
+            Some(turn) if turn_end.is_some() && self.claim.is_some() => turn.committed(),
             // Dropped unsettled: its resource rests.
             Some(turn) if is_unknown => drop(turn),
             Some(turn) => turn.settled(),

@@ -144,7 +144,11 @@ impl Gate {
         journey.wait_bound = Some(queue.max_wait);
         let name = journey.resource.as_deref().unwrap_or_default();
         let gone = request.peer.gone.as_ref();
-        let wanted = Wanted { want: Want::Read, resource, name, max_waiting: queue.max_waiting, until, gone };
+        // Where turns are shared nobody else knows of a read that holds none, so it takes one (Q1).
+        let shared = self.turns.are_shared();
+        let want = if shared { Want::Write } else { Want::Read };
+        let token = shared.then(|| self.keys.next_owner());
+        let wanted = Wanted { want, resource, name, max_waiting: queue.max_waiting, until, gone, token };
         Ok(self.turns.take(wanted).await?)
     }
 

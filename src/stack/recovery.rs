@@ -3,27 +3,30 @@
 //! A claim that never forwarded is free: it was never stored. A write that was out is unknown from now on, and its
 //! resource rests anew, as does every resource whose rest the last process did not see the end of.
 
+use std::time::Duration;
+
 use super::{Gate, Rules};
 use crate::config::checked::Source;
 use crate::http::timestamp::{millis, now};
 use crate::protocol::record::{Mark, Millis, Phase, Record, RecordId, ResourceId, State};
+use crate::store::shared::TurnEnd;
 use crate::store::{Before, Change, Move, Set, StoreError};
 
 /// At most this many records are out or unknown at once; a store holds far fewer.
 const MOST: usize = 1 << 20;
 /// For a record whose route the configuration no longer has.
 const DEFAULT_TTL: Millis = 24 * 60 * 60 * 1000;
-const DEFAULT_SETTLE: std::time::Duration = std::time::Duration::from_secs(30);
+const DEFAULT_SETTLE: Duration = Duration::from_secs(30);
 
 /// What a route that may be gone says of its records.
-struct Terms {
+pub(super) struct Terms {
     ttl: Millis,
-    settle: std::time::Duration,
+    settle: Duration,
     mints: bool,
 }
 
 impl Terms {
-    fn of(rules: &Rules, record: &Record) -> Self {
+    pub(super) fn of(rules: &Rules, record: &Record) -> Self {
         let route = rules.config.routes.iter().find(|route| route.name == record.route);
         Self {
             ttl: route.map_or(DEFAULT_TTL, |route| millis(route.idempotency.ttl)),
@@ -40,10 +43,14 @@ impl Gate {
     /// # Errors
     /// Where the store cannot be asked; nothing may be served then.
     pub async fn recover(&self) -> Result<usize, StoreError> {
+        if self.store.shared().is_some() {
+            // What the last process left behind is settled when its liveness record lapses (S3).
+            return self.store.reach().await.map(|()| 0);
+        }
         let rules = self.rules.load_full();
         let interrupted = self.store.scan(Some(Phase::Forwarded), MOST, now()).await?;
         for (id, record) in &interrupted {
-            self.became_unknown(*id, record, &Terms::of(&rules, record)).await?;
+            self.became_unknown(*id, record, &Terms::of(&rules, record), None).await?;
         }
         let at = now();
         for (_, record) in self.store.scan(Some(Phase::Unknown), MOST, at).await? {
@@ -56,19 +63,38 @@ impl Gate {
         Ok(interrupted.len())
     }
 
-    async fn became_unknown(&self, id: RecordId, record: &Record, terms: &Terms) -> Result<(), StoreError> {
+    /// `lapsed`: so long ago its instance was given up, and with that its rest began (Q5).
+    pub(super) async fn became_unknown(
+        &self,
+        id: RecordId,
+        record: &Record,
+        terms: &Terms,
+        lapsed: Option<Duration>,
+    ) -> Result<(), StoreError> {
         let State::Forwarded { mark, .. } = &record.state else { return Ok(()) };
-        let since = now();
+        let since = now().saturating_sub(lapsed.map_or(0, millis));
+        let rest_ends = since.saturating_add(millis(terms.settle));
+        let rest = lapsed.map(|ago| terms.settle.saturating_sub(ago)).filter(|rest| !rest.is_zero());
         let state = State::Unknown { mark: mark.clone(), since, expires_at: since.saturating_add(terms.ttl) };
         let version = if terms.mints {
             let resource = ResourceId::new(&record.resource);
-            Some(Move { resource, to: self.store.next_number().await?, later: None, ends_rest: false })
+            let to = self.store.next_number().await?;
+            let later = match rest {
+                Some(_) => Some((rest_ends, self.store.next_number().await?)),
+                None => None,
+            };
+            Some(Move { resource, to, later, ends_rest: false })
         } else {
             None
         };
-        let change =
-            Change { version, ..Change::new(id, record.owner, Before::Forwarded, Set::State(state)) };
-        self.store.commit(change, since).await.map(drop)
+        let took_turn = lapsed.is_some() && mark.as_deref().is_some_and(took_turn);
+        let turn = took_turn.then(|| TurnEnd {
+            resource: ResourceId::new(&record.resource),
+            token: record.owner,
+            rest,
+        });
+        let change = Change::new(id, record.owner, Before::Forwarded, Set::State(state));
+        self.store.commit(Change { version, turn, ..change }, now()).await.map(drop)
     }
 
     /// The rest begins anew, and with it the wait for a minted version's second move (V8).

@@ -19,14 +19,16 @@ use crate::http::{Body, Reason, Refusal, Request, Response};
 use crate::observe::{Outcome, Story};
 use crate::policy::admission::{self, Held};
 use crate::policy::detach::MustFinish;
-use crate::policy::idempotency::{self, Ask, Claim, Entry as Entered, Rerun};
+use crate::policy::idempotency::{self, Ask, Claim, Entry as Entered, First, Keys, Rerun};
+use crate::policy::turn::Turn;
 use crate::policy::version;
 use crate::protocol::entity_tag::Preconditions;
 use crate::protocol::fingerprint::{Fingerprint, Parts, fingerprint};
 use crate::protocol::key::IdempotencyKey;
 use crate::protocol::path::percent_encode_non_ascii;
-use crate::protocol::record::{Mark, Principal, RecordId, ResourceId, Space};
+use crate::protocol::record::{Mark, Owner, Principal, RecordId, ResourceId, Space};
 use crate::route::{self, Entry};
+use crate::store::shared::{Turned, Wish};
 
 /// One write on its way.
 pub(super) struct Write {
@@ -61,6 +63,8 @@ struct Claimed {
     body: Body,
     /// What a probe reads instead of the write's own target.
     probe_target: Option<PathAndQuery>,
+    /// This instance's turn, with what the store said when it was asked for its own together with the claim (Q4).
+    early: Option<(Turn, Option<Turned>)>,
 }
 
 impl Write {
@@ -115,11 +119,20 @@ impl Write {
         };
         let resource = ResourceId::new(&name);
         // The record, before lease, turn and version: a retry whose own first run moved the version is no conflict.
-        let mut claimed =
-            Claimed { claim: None, rerun: None, preconditions, resource, name, key, body, probe_target };
+        let mut claimed = Claimed {
+            claim: None,
+            rerun: None,
+            preconditions,
+            resource,
+            name,
+            key,
+            body,
+            probe_target,
+            early: None,
+        };
         if let Some(key) = claimed.key.clone() {
             let print = self.fingerprint(&content);
-            match self.enter(&key, print, &claimed).await? {
+            match self.enter(&key, print, &mut claimed).await? {
                 Some(Entered::Replayed(response)) => {
                     self.told.story.outcome = Outcome::Replayed;
                     return Ok(response);
@@ -210,15 +223,20 @@ impl Write {
         &mut self,
         key: &IdempotencyKey,
         fingerprint: Fingerprint,
-        asking: &Claimed,
+        asking: &mut Claimed,
     ) -> Result<Option<Entered>, Refusal> {
-        let route = &self.entry.route;
+        let route = Arc::clone(&self.entry.route);
         let id = RecordId::new(Space::Enforced, &self.principal, key.text());
         self.told.story.key = Some(id);
         let policy = &route.idempotency;
         let unasked = if policy.in_flight == InFlight::Wait { policy.max_wait } else { Duration::ZERO };
         let wait_until = self.budget.waits_until(policy.max_wait, unasked);
-        let rests = || self.gate.turns.rests(asking.resource);
+        let resource = asking.resource;
+        let gate = Arc::clone(&self.gate);
+        let rests = || gate.turns.rests(resource);
+        let outright = self.outright(asking);
+        let owner = gate.keys.next_owner();
+        let early = self.early(asking, owner);
         let ask = Ask {
             id,
             fingerprint,
@@ -234,12 +252,41 @@ impl Write {
             gone: self.request.peer.gone.as_ref(),
             preconditions: &asking.preconditions,
             rests: &rests,
+            outright: outright.as_ref(),
         };
         let began = wait_until.map(|_| Instant::now());
-        let entered = self.gate.keys.enter(&ask).await;
+        let entered = enter(&gate.keys, &ask, owner, early).await;
         self.told.wait_bound = Some(policy.max_wait);
         self.told.story.waited += began.map_or(Duration::ZERO, |began| began.elapsed());
-        self.pass_failed_store(entered.map(Some))
+        let (entered, early) = match entered {
+            Ok((entered, early)) => (Ok(Some(entered)), early),
+            Err(refusal) => (Err(refusal), None),
+        };
+        asking.early = early;
+        self.pass_failed_store(entered)
+    }
+
+    /// The mark of a write that nothing stands in front of: no turn, and nothing to compare. Where each step is a
+    /// round trip it is claimed as forwarded.
+    fn outright(&self, asking: &Claimed) -> Option<Mark> {
+        let at_once = !self.entry.route.queue.turns && asking.preconditions.is_empty();
+        let quoted_key = asking.key.as_ref().is_some_and(IdempotencyKey::quoted);
+        (at_once && self.gate.store.shared().is_some()).then_some(Mark {
+            compared: None,
+            forwarded: None,
+            fence: 0,
+            quoted_key,
+            followed: false,
+        })
+    }
+
+    /// The turn on this instance, if it is free and the store has to be asked for another (Q4).
+    fn early(&self, asking: &Claimed, token: Owner) -> Option<(Turn, Wish)> {
+        if !self.entry.route.queue.turns || !self.gate.turns.are_shared() {
+            return None;
+        }
+        let turn = self.gate.turns.at_once(&self.wanted(asking, Some(token)))?;
+        Some((turn, Wish { resource: asking.resource, name: asking.name.clone(), token }))
     }
 
     /// A write without a key leaves a record too where its turn has to be known after a restart (Q5).
@@ -262,6 +309,25 @@ impl Write {
             return Ok(None);
         }
         Err(refusal)
+    }
+}
+
+/// Claims the key, with the turn where one is wished for; one that stands already is met without it.
+async fn enter(
+    keys: &Arc<Keys>,
+    ask: &Ask<'_>,
+    owner: Owner,
+    early: Option<(Turn, Wish)>,
+) -> Result<(Entered, Option<(Turn, Option<Turned>)>), Refusal> {
+    let (turn, wish) = early.unzip();
+    match keys.claim(ask, owner, wish).await? {
+        First::Claimed(claim, turned) => Ok((Entered::Run(claim), turn.map(|turn| (turn, turned)))),
+        First::Taken { standing, yours } => {
+            if let Some(turn) = turn {
+                turn.unasked();
+            }
+            keys.meet(ask, standing, yours).await.map(|entry| (entry, None))
+        }
     }
 }
 

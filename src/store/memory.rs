@@ -143,7 +143,7 @@ impl Memory {
 
     fn commit_now(&self, change: Change, now: Millis) -> Result<bool, StoreError> {
         let goes_out = change.goes_out();
-        let Change { id, owner, before, set, answer, version, resolution } = change;
+        let Change { id, owner, before, set, answer, version, resolution, turn: _ } = change;
         let kept = self.keep(answer.as_ref(), life(&set, now), now);
         let mut followed = Vec::new();
         let done = self.with(id, |shard| {
@@ -301,16 +301,16 @@ impl Store for Memory {
         Reply::now(Ok(()))
     }
 
-    fn unknown(&self) -> u64 {
-        self.unknown.load(Ordering::Relaxed)
+    fn unknown(&self) -> Reply<u64> {
+        Reply::now(Ok(self.unknown.load(Ordering::Relaxed)))
     }
 
-    fn fill_ratio(&self) -> f64 {
+    fn fill_ratio(&self) -> Reply<f64> {
         let used = self.used() + self.minted.bytes();
         // Bytes of memory are far below 2^52.
         #[allow(clippy::cast_precision_loss, reason = "a ratio for people")]
         let ratio = used as f64 / self.limit.max(1) as f64;
-        ratio.min(1.0)
+        Reply::now(Ok(ratio.min(1.0)))
     }
 
     fn sweep(&self, now: Millis) {

@@ -13,6 +13,7 @@ mod minted;
 #[cfg(test)]
 pub(crate) mod model;
 mod reply;
+pub mod shared;
 mod unsettled;
 
 use crate::protocol::record::{Millis, Owner, Phase, Record, RecordId, ResourceId, State};
@@ -23,12 +24,16 @@ pub use answers::{Answer, Encoded};
 pub(crate) use by_id::ById;
 pub use minted::Number;
 pub use reply::Reply;
+pub use shared::Shared;
+use shared::TurnEnd;
 
 /// Why a store did not do what was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreError {
-    /// It could not be reached (S4).
+    /// It did not say whether it did it, and may have (S4).
     Unavailable,
+    /// It could not be reached, and surely did nothing (S4).
+    Unreached,
     /// Only records are left in it, and none of them may be dropped (S2).
     Full,
 }
@@ -46,12 +51,14 @@ pub struct Change {
     pub version: Option<Move>,
     /// An operator's word, kept with its reason (O4).
     pub resolution: Option<Resolution>,
+    /// The turn that ends with it, on a store that is shared (Q3). It ends even if the record is another's now.
+    pub turn: Option<TurnEnd>,
 }
 
 impl Change {
     /// A step of a record, and of nothing else.
     pub fn new(id: RecordId, owner: Owner, before: Before, set: Set) -> Self {
-        Self { id, owner, before, set, answer: None, version: None, resolution: None }
+        Self { id, owner, before, set, answer: None, version: None, resolution: None, turn: None }
     }
 
     /// Whether a write goes out with it: what else is unknown of its resource is not the last write any more (K12).
@@ -94,7 +101,8 @@ pub enum Claimed {
 
 /// A store. Every step is atomic and by compare-and-swap; each `now` is the caller's clock.
 pub trait Store: Send + Sync {
-    /// Puts a record where there is none, or only an expired one.
+    /// Puts a record where there is none, or only an expired one. It may be forwarded already, where nothing stands
+    /// between claim and call.
     fn claim(&self, id: RecordId, record: Record, now: Millis) -> Reply<Claimed>;
 
     /// What stands under an id, unless it has expired.
@@ -140,11 +148,16 @@ pub trait Store: Send + Sync {
     fn close(&self) -> Reply<()>;
 
     /// How many records are unknown.
-    fn unknown(&self) -> u64;
+    fn unknown(&self) -> Reply<u64>;
 
     /// How full it is, from 0 to 1.
-    fn fill_ratio(&self) -> f64;
+    fn fill_ratio(&self) -> Reply<f64>;
 
     /// Forgets a little of what has expired. Called now and then, off the request path.
     fn sweep(&self, now: Millis);
+
+    /// Where other instances are on it too (S3).
+    fn shared(&self) -> Option<&dyn Shared> {
+        None
+    }
 }

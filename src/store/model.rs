@@ -104,7 +104,7 @@ impl Model {
 
     fn commit_now(&mut self, change: Change, now: Millis) -> bool {
         let goes_out = change.goes_out();
-        let Change { id, owner, before, set, answer, version, resolution } = change;
+        let Change { id, owner, before, set, answer, version, resolution, turn: _ } = change;
         match step(self.rows.get(&id).map(|row| &row.record), owner, before, &set) {
             Step::Apply => {}
             Step::Already => return true,
@@ -293,16 +293,16 @@ impl<A: Ask> Store for A {
         self.ask("close", |_| ())
     }
 
-    fn unknown(&self) -> u64 {
-        self.look(|model| {
+    fn unknown(&self) -> Reply<u64> {
+        Reply::now(Ok(self.look(|model| {
             let unknown = model.rows.values().filter(|row| row.record.state.phase() == Phase::Unknown);
             unknown.count() as u64
-        })
+        })))
     }
 
     #[allow(clippy::cast_precision_loss, reason = "a handful of rows")]
-    fn fill_ratio(&self) -> f64 {
-        self.look(|model| model.rows.len() as f64 / 1e6)
+    fn fill_ratio(&self) -> Reply<f64> {
+        Reply::now(Ok(self.look(|model| model.rows.len() as f64 / 1e6)))
     }
 
     fn sweep(&self, now: Millis) {

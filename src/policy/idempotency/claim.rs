@@ -8,6 +8,7 @@ use super::waiting::Wake;
 use crate::http::Reason;
 use crate::http::timestamp::now;
 use crate::protocol::record::{Mark, Millis, Owner, Phase, Record, RecordId, State};
+use crate::store::shared::TurnEnd;
 use crate::store::{Before, Change, Encoded, Move, Set, StoreError};
 
 /// A claim. Dropped before it was forwarded it is released, dropped afterwards its outcome is unknown.
@@ -16,8 +17,10 @@ pub struct Claim {
     pub id: RecordId,
     owner: Owner,
     phase: Phase,
-    /// The store did not say whether it took "forwarded": the record may stand there.
+    /// The record may be forwarded already: the store did not say whether it took that, or it was claimed so.
     doubtful: bool,
+    /// It was claimed as forwarded.
+    outright: bool,
     /// The record's life from its end (K15), milliseconds.
     ttl: Millis,
     mark: Option<Box<Mark>>,
@@ -38,6 +41,13 @@ pub enum NotRecorded {
     Lost,
 }
 
+/// What goes into the commit of an end besides.
+#[derive(Clone, Copy, Default)]
+pub struct With {
+    pub version: Option<Move>,
+    pub turn: Option<TurnEnd>,
+}
+
 /// How an operation ended.
 pub enum Ended {
     /// With an answer, which is kept unless it is `None` (K10).
@@ -56,12 +66,25 @@ impl Claim {
             owner,
             phase: Phase::Claimed,
             doubtful: false,
+            outright: false,
             ttl,
             mark: None,
             keyless: false,
             prior: None,
             is_left: false,
         }
+    }
+
+    /// Claimed as forwarded, where there is such a mark: dropped before the call it is released all the same.
+    pub(super) fn outright(mut self, mark: Option<&Mark>) -> Self {
+        self.outright = mark.is_some();
+        self.doubtful = self.outright;
+        self
+    }
+
+    /// Whose record it is.
+    pub fn owner(&self) -> Owner {
+        self.owner
     }
 
     pub(super) fn taken_over(
@@ -113,11 +136,15 @@ impl Claim {
     /// 503 where it cannot be stored; nothing may go out then.
     pub async fn forward(&mut self, mark: Mark) -> Result<(), Reason> {
         let mark = Box::new(mark);
+        if self.outright {
+            (self.doubtful, self.phase, self.mark) = (false, Phase::Forwarded, Some(mark));
+            return Ok(());
+        }
         let state = State::Forwarded { mark: Some(mark.clone()), status: None };
         let before = self.before();
         // Set as long as nobody knows: this may be dropped while it waits.
         self.doubtful = true;
-        self.step(before, Set::State(state), None, None).await.map_err(refused)?;
+        self.step(before, Set::State(state), None, With::default()).await.map_err(refused)?;
         self.doubtful = false;
         self.phase = Phase::Forwarded;
         self.mark = Some(mark);
@@ -135,7 +162,7 @@ impl Claim {
     /// 503 where it cannot be stored.
     pub async fn streams(&mut self, status: u16) -> Result<(), Reason> {
         let state = State::Forwarded { mark: self.mark.clone(), status: Some(status) };
-        self.step(self.before(), Set::State(state), None, None).await.map_err(refused)
+        self.step(self.before(), Set::State(state), None, With::default()).await.map_err(refused)
     }
 
     fn before(&self) -> Before {
@@ -152,9 +179,9 @@ impl Claim {
         before: Before,
         set: Set,
         answer: Option<Encoded>,
-        version: Option<Move>,
+        With { version, turn }: With,
     ) -> Result<(), NotRecorded> {
-        let change = Change { answer, version, ..Change::new(self.id, self.owner, before, set) };
+        let change = Change { answer, version, turn, ..Change::new(self.id, self.owner, before, set) };
         match self.keys.store.commit(change, now()).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(NotRecorded::Lost),
@@ -162,16 +189,16 @@ impl Claim {
         }
     }
 
-    /// Records the end, with the version it moves, in one commit; wakes who waits for it. When it expires.
+    /// Records the end, with the version it moves and the turn it ends, in one commit; wakes who waits for it. When it expires.
     ///
     /// # Errors
     /// Where the store cannot take it; the claim is then still forwarded, and can be ended again (K4).
-    pub async fn end(&mut self, ended: Ended, version: Option<Move>) -> Result<Millis, NotRecorded> {
+    pub async fn end(&mut self, ended: Ended, with: With) -> Result<Millis, NotRecorded> {
         let at = now();
         let expires_at = at.saturating_add(self.ttl);
         let (state, answer, phase) = match ended {
             Ended::Done { .. } if self.keyless => {
-                self.step(self.before(), Set::Remove, None, version).await?;
+                self.step(self.before(), Set::Remove, None, with).await?;
                 self.phase = Phase::Done;
                 return Ok(expires_at);
             }
@@ -183,12 +210,12 @@ impl Claim {
                 (State::Unknown { mark: self.mark.clone(), since: at, expires_at }, None, Phase::Unknown)
             }
             Ended::Released => {
-                self.hand_on().await.map_err(NotRecorded::Store)?;
+                self.hand_on(with.turn).await.map_err(NotRecorded::Store)?;
                 self.phase = Phase::Done;
                 return Ok(expires_at);
             }
         };
-        let recorded = self.step(self.before(), Set::State(state), answer, version).await;
+        let recorded = self.step(self.before(), Set::State(state), answer, with).await;
         if let Err(NotRecorded::Store(_)) = recorded {
             recorded?;
         }
@@ -198,12 +225,12 @@ impl Claim {
     }
 
     /// Gives the key to the one that has waited longest for it, or frees it (K6).
-    async fn hand_on(&self) -> Result<(), StoreError> {
+    async fn hand_on(&self, turn: Option<TurnEnd>) -> Result<(), StoreError> {
         let id = self.id;
         if let Some((waiting, wake)) = self.keys.waiting.next(id) {
             let owner = self.keys.next_owner();
             let record = Record { owner, started_at: now(), ..waiting };
-            let change = Change::new(id, self.owner, self.before(), Set::Replace(record));
+            let change = Change { turn, ..Change::new(id, self.owner, self.before(), Set::Replace(record)) };
             // Whoever drops it ends it: here where the store's reply is lost, there where nobody waits any more.
             let next = Self::new(&self.keys, id, owner, self.ttl);
             if self.keys.store.commit(change, now()).await? {
@@ -213,7 +240,7 @@ impl Claim {
             }
             return Ok(());
         }
-        let change = Change::new(id, self.owner, self.before(), Set::Remove);
+        let change = Change { turn, ..Change::new(id, self.owner, self.before(), Set::Remove) };
         self.keys.store.commit(change, now()).await?;
         // Who came between the last look and the removal looks for itself.
         self.keys.waiting.wake_all(id);
@@ -231,7 +258,7 @@ impl Claim {
                     Err(error)
                 }
             },
-            None => self.end(Ended::Released, None).await.map(drop),
+            None => self.end(Ended::Released, With::default()).await.map(drop),
         };
         if ended.is_err() {
             tracing::warn!("a key could not be freed yet");
@@ -239,7 +266,7 @@ impl Claim {
     }
 
     async fn put_back(&mut self, prior: State) -> Result<(), NotRecorded> {
-        self.step(self.before(), Set::State(prior), None, None).await?;
+        self.step(self.before(), Set::State(prior), None, With::default()).await?;
         self.phase = Phase::Unknown;
         self.keys.waiting.wake_all(self.id);
         Ok(())
@@ -251,8 +278,10 @@ impl Claim {
         loop {
             let ended = match self.prior.clone() {
                 Some(prior) => self.put_back(prior).await,
-                None if self.phase == Phase::Claimed => self.end(Ended::Released, None).await.map(drop),
-                None => self.end(Ended::Unknown, None).await.map(drop),
+                None if self.phase == Phase::Claimed => {
+                    self.end(Ended::Released, With::default()).await.map(drop)
+                }
+                None => self.end(Ended::Unknown, With::default()).await.map(drop),
             };
             match ended {
                 Ok(()) | Err(NotRecorded::Lost) => break,
@@ -268,7 +297,9 @@ impl Claim {
 fn refused(error: NotRecorded) -> Reason {
     match error {
         NotRecorded::Store(StoreError::Full) => Reason::StoreFull,
-        NotRecorded::Store(StoreError::Unavailable) | NotRecorded::Lost => Reason::StoreUnavailable,
+        NotRecorded::Store(StoreError::Unavailable | StoreError::Unreached) | NotRecorded::Lost => {
+            Reason::StoreUnavailable
+        }
     }
 }
 

@@ -13,7 +13,8 @@ use crate::http::timestamp::{millis, now};
 use crate::http::{Reason, Refusal, Response};
 use crate::protocol::entity_tag::Preconditions;
 use crate::protocol::fingerprint::Fingerprint;
-use crate::protocol::record::{Mark, Millis, Record, RecordId, State, Verdict};
+use crate::protocol::record::{Mark, Millis, Owner, Record, RecordId, State, Verdict};
+use crate::store::shared::{Turned, Wish};
 use crate::store::{Before, Change, Claimed, Set, StoreError};
 
 /// A request with a key.
@@ -34,6 +35,16 @@ pub struct Ask<'a> {
     pub preconditions: &'a Preconditions,
     /// Whether the resource rests (Q5): asked when it counts, for a rest may begin while this request waits.
     pub rests: &'a (dyn Fn() -> bool + Sync),
+    /// Nothing stands between its claim and its call: it is claimed as forwarded, with this.
+    pub outright: Option<&'a Mark>,
+}
+
+/// What a first look at the key came to.
+pub enum First {
+    /// It is claimed, and where a turn was wished for with it this is what became of that.
+    Claimed(Claim, Option<Turned>),
+    /// Another execution's record stands there; this would be its own.
+    Taken { standing: Box<Record>, yours: Box<Record> },
 }
 
 /// What it may do.
@@ -64,27 +75,64 @@ enum Met {
 }
 
 impl Keys {
-    /// Claims the key, waits for its first run, or is told what became of it.
+    /// Claims the key for `owner`, and where a turn is wished for asks for it in the same round trip.
+    ///
+    /// # Errors
+    /// 503 where the store cannot be asked.
+    pub async fn claim(
+        self: &Arc<Self>,
+        ask: &Ask<'_>,
+        owner: Owner,
+        wish: Option<Wish>,
+    ) -> Result<First, Refusal> {
+        let record = self.record(ask, owner);
+        // Before the store is asked: where its reply is lost, what it may have done has to be undone.
+        let claim = Claim::new(self, ask.id, owner, millis(ask.policy.ttl)).outright(ask.outright);
+        let answer = match (wish, self.store.shared()) {
+            (Some(wish), Some(shared)) => shared.claim_in_turn(ask.id, record, wish, now()).await,
+            (Some(_) | None, _) => {
+                self.store.claim(ask.id, record, now()).await.map(|claimed| (claimed, None))
+            }
+        };
+        match answer {
+            Ok((Claimed::New, turned)) => Ok(First::Claimed(claim, turned)),
+            Ok((Claimed::Taken { standing, yours }, _)) => {
+                claim.not_taken();
+                Ok(First::Taken { standing, yours })
+            }
+            Err(error) => {
+                if error == StoreError::Unreached {
+                    // Nothing is there to be undone, and an outage must not leave work behind for each request.
+                    claim.not_taken();
+                }
+                Err(refused(error))
+            }
+        }
+    }
+
+    /// Waits for the first run of a key, or is told what became of it.
     ///
     /// # Errors
     /// K5, K6, K10, K11; 503 where the store cannot be asked.
-    pub async fn enter(self: &Arc<Self>, ask: &Ask<'_>) -> Result<Entry, Refusal> {
-        let mut record = self.record(ask);
+    pub async fn meet(
+        self: &Arc<Self>,
+        ask: &Ask<'_>,
+        mut standing: Box<Record>,
+        mut yours: Box<Record>,
+    ) -> Result<Entry, Refusal> {
         loop {
-            // Before the store is asked: where its reply is lost, what it may have done has to be undone.
-            let claim = Claim::new(self, ask.id, record.owner, millis(ask.policy.ttl));
-            let (standing, yours) = match self.store.claim(ask.id, record, now()).await.map_err(refused)? {
-                Claimed::New => return Ok(Entry::Run(claim)),
-                Claimed::Taken { standing, yours } => (standing, yours),
-            };
-            claim.not_taken();
-            record = match self.meet(ask, *standing, yours).await? {
+            match self.look(ask, *standing, yours).await? {
                 Met::Entry(entry) => return Ok(entry),
-                Met::Again => self.record(ask),
-                Met::Wait(yours) => match self.wait(ask, *yours).await? {
-                    Some(claim) => return Ok(Entry::Run(claim)),
-                    None => self.record(ask),
-                },
+                Met::Again => {}
+                Met::Wait(yours) => {
+                    if let Some(claim) = self.wait(ask, *yours).await? {
+                        return Ok(Entry::Run(claim));
+                    }
+                }
+            }
+            (standing, yours) = match self.claim(ask, self.next_owner(), None).await? {
+                First::Claimed(claim, _) => return Ok(Entry::Run(claim)),
+                First::Taken { standing, yours } => (standing, yours),
             };
         }
     }
@@ -120,18 +168,19 @@ impl Keys {
         }
     }
 
-    fn record(&self, ask: &Ask<'_>) -> Record {
+    fn record(&self, ask: &Ask<'_>, owner: Owner) -> Record {
+        let mark = ask.outright.cloned().map(Box::new);
         Record {
-            owner: self.next_owner(),
+            owner,
             fingerprint: ask.fingerprint,
             started_at: now(),
             route: Arc::clone(ask.route),
             resource: ask.resource.into(),
-            state: State::Claimed,
+            state: if mark.is_some() { State::Forwarded { mark, status: None } } else { State::Claimed },
         }
     }
 
-    async fn meet(
+    async fn look(
         self: &Arc<Self>,
         ask: &Ask<'_>,
         standing: Record,
@@ -212,9 +261,10 @@ impl Keys {
         let Some(until) = ask.wait_until.filter(|until| *until > Instant::now()) else {
             return Err(in_flight());
         };
-        let woken = self.waiting.join(ask.id, yours);
+        // Handed on it waits for its turn as any other, whatever it would have been as a first.
+        let woken = self.waiting.join(ask.id, Record { state: State::Claimed, ..yours });
         // It may have ended between the look and the place in the line.
-        let ended = match self.store.read(ask.id, now()).await.map_err(refused)? {
+        let ended = match self.watched(ask.id).await.map_err(refused)? {
             Some(record) => !matches!(record.state, State::Claimed | State::Forwarded { .. }),
             None => true,
         };
@@ -266,7 +316,7 @@ fn rerun(ask: &Ask<'_>, mark: Option<&Mark>, since: Millis) -> Option<Rerun> {
 
 fn reason(error: StoreError) -> Reason {
     match error {
-        StoreError::Unavailable => Reason::StoreUnavailable,
+        StoreError::Unavailable | StoreError::Unreached => Reason::StoreUnavailable,
         StoreError::Full => Reason::StoreFull,
     }
 }
@@ -276,6 +326,14 @@ fn refused(error: StoreError) -> Refusal {
 }
 
 impl Keys {
+    /// A record whose end this instance is told of, wherever it runs.
+    async fn watched(&self, id: RecordId) -> Result<Option<Record>, StoreError> {
+        match self.store.shared() {
+            Some(shared) => shared.watch(id, now()).await,
+            None => self.store.read(id, now()).await,
+        }
+    }
+
     /// A record, after waiting for its end until `until` (K17).
     ///
     /// # Errors
@@ -283,7 +341,7 @@ impl Keys {
     pub async fn watch(&self, id: RecordId, until: Instant) -> Result<Option<Record>, StoreError> {
         loop {
             let ended = self.waiting.watch(id);
-            let record = self.store.read(id, now()).await?;
+            let record = self.watched(id).await?;
             let runs =
                 record.as_ref().is_some_and(|r| matches!(r.state, State::Claimed | State::Forwarded { .. }));
             if !runs || Instant::now() >= until {

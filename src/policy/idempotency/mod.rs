@@ -1,7 +1,7 @@
 //! One write, one key: the first request runs, every other gets its answer (section K).
 //!
 //! 1. `key`: a key where one is required (K1, K2);
-//! 2. `Keys::enter`: claim it, or be told by the record that stands there (K5–K7, K10–K12);
+//! 2. `Keys::claim`: claim it, or `Keys::meet` the record that stands there (K5–K7, K10–K12);
 //! 3. `Claim`: the one right to run, whose end is recorded whatever happens to its holder (K4, K8).
 
 mod claim;
@@ -23,8 +23,8 @@ use crate::protocol::key::IdempotencyKey;
 use crate::protocol::record::{Mark, Millis, Owner, ServerErrors};
 use crate::store::{Answer, Store};
 
-pub use claim::{Claim, Ended, NotRecorded};
-pub use enter::{Ask, Entry, Rerun};
+pub use claim::{Claim, Ended, NotRecorded, With};
+pub use enter::{Ask, Entry, First, Rerun};
 use waiting::Waiting;
 
 /// The records of all keys.
@@ -43,13 +43,19 @@ impl Keys {
         Arc::new(Self { store, waiting: Waiting::default(), owners, tasks })
     }
 
-    fn next_owner(&self) -> Owner {
+    /// Names an execution, and the turn that it takes.
+    pub fn next_owner(&self) -> Owner {
         Owner(self.owners.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Ends the wait of all who wait for the end of this record: an operator resolved it.
+    /// Ends the wait of all who wait for the end of this record: an operator resolved it, or it ended elsewhere.
     pub fn resolved(&self, id: crate::protocol::record::RecordId) {
         self.waiting.wake_all(id);
+    }
+
+    /// Lets all who wait look for themselves: word of an end may have been missed.
+    pub fn all_look(&self) {
+        self.waiting.wake_everybody();
     }
 }
 

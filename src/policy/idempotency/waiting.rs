@@ -76,6 +76,13 @@ impl Waiting {
         }
     }
 
+    pub(super) fn wake_everybody(&self) {
+        let lines = std::mem::take(&mut *self.lines.lock());
+        for waiter in lines.into_values().flatten() {
+            drop(waiter.wake.send(Wake::Look));
+        }
+    }
+
     /// Forgets a line in which nobody waits any more.
     pub(super) fn tidy(&self, id: RecordId) {
         let mut lines = self.lines.lock();

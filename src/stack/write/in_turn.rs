@@ -10,12 +10,12 @@ use crate::config::checked::Source;
 use crate::http::refusal::Unknown;
 use crate::http::timestamp::now;
 use crate::http::{Reason, Refusal, Response, forward};
-use crate::policy::idempotency::Rerun;
+use crate::policy::idempotency::{Claim, Rerun};
 use crate::policy::turn::{Turn, Wanted};
 use crate::policy::version::{self, Compared, Current, Probe, Stop};
 use crate::protocol::entity_tag::EntityTag;
 use crate::protocol::line::Want;
-use crate::protocol::record::Mark;
+use crate::protocol::record::{Mark, Owner};
 
 impl Write {
     /// Waits for the turn, looks at the version inside it, and forwards (Q1, V5).
@@ -29,7 +29,7 @@ impl Write {
         let closing = self.gate.closing.clone();
         let compared = tokio::select! {
             biased;
-            compared = self.compare(claimed, &headers) => compared,
+            compared = self.compare(claimed, turn.as_ref(), &headers) => compared,
             () = closing.cancelled() => Err(Reason::ShuttingDown.into()),
         };
         let compared = match compared {
@@ -42,27 +42,36 @@ impl Write {
         self.forward(claimed, turn, compared, headers).await
     }
 
-    pub(super) async fn take_turn(&mut self, claimed: &Claimed) -> Result<Option<Turn>, Refusal> {
+    pub(super) async fn take_turn(&mut self, claimed: &mut Claimed) -> Result<Option<Turn>, Refusal> {
         let queue = &self.entry.route.queue;
         if !queue.turns {
             return Ok(None);
         }
-        let until = self.budget.until(queue.max_wait, queue.max_wait);
         self.told.wait_bound = Some(queue.max_wait);
         let began = Instant::now();
-        let wanted = Wanted {
-            want: Want::Write,
-            resource: claimed.resource,
-            name: &claimed.name,
-            max_waiting: queue.max_waiting,
-            until,
-            gone: self.request.peer.gone.as_ref(),
+        let early = claimed.early.take();
+        let wanted = self.wanted(claimed, claimed.claim.as_ref().map(Claim::owner));
+        let turn = match early {
+            Some((turn, answer)) => self.gate.turns.hold(turn, &wanted, answer).await,
+            None => self.gate.turns.take(wanted).await,
         };
-        let turn = self.gate.turns.take(wanted).await;
         let waited = began.elapsed();
         self.told.story.waited += waited;
         self.entry.metrics.turn_waited(waited);
         Ok(Some(turn?))
+    }
+
+    pub(super) fn wanted<'a>(&'a self, claimed: &'a Claimed, token: Option<Owner>) -> Wanted<'a> {
+        let queue = &self.entry.route.queue;
+        Wanted {
+            want: Want::Write,
+            resource: claimed.resource,
+            name: &claimed.name,
+            max_waiting: queue.max_waiting,
+            until: self.budget.until(queue.max_wait, queue.max_wait),
+            gone: self.request.peer.gone.as_ref(),
+            token,
+        }
     }
 
     pub(super) fn probe<'a>(&'a self, target: Option<&PathAndQuery>, headers: &'a HeaderMap) -> Probe<'a> {
@@ -74,7 +83,12 @@ impl Write {
         }
     }
 
-    pub(super) async fn compare(&mut self, claimed: &Claimed, headers: &HeaderMap) -> Result<Compared, Stop> {
+    pub(super) async fn compare(
+        &mut self,
+        claimed: &Claimed,
+        turn: Option<&Turn>,
+        headers: &HeaderMap,
+    ) -> Result<Compared, Stop> {
         let probe = self.probe(claimed.probe_target.as_ref(), headers);
         if let Some(Rerun::IfUnchanged(mark)) = &claimed.rerun {
             return self.compare_again(mark, claimed, &probe).await;
@@ -88,11 +102,13 @@ impl Write {
             return Err(Reason::OutcomeUnknown(Unknown::Compared).into());
         }
         let mints = self.entry.route.version.source == Source::Mint && !claimed.preconditions.is_empty();
-        let minted = if mints {
-            let minted = self.gate.store.minted(claimed.resource, now()).await;
-            EntityTag::parse(&minted.map_err(|_| Reason::StoreUnavailable)?)
-        } else {
-            None
+        let minted = match turn.and_then(Turn::grant).filter(|_| mints) {
+            Some(grant) => EntityTag::parse(&grant.minted),
+            None if mints => {
+                let minted = self.gate.store.minted(claimed.resource, now()).await;
+                EntityTag::parse(&minted.map_err(|_| Reason::StoreUnavailable)?)
+            }
+            None => None,
         };
         if mints || claimed.preconditions.is_empty() {
             return version::compare(&probe, &claimed.preconditions, minted).await;

@@ -34,9 +34,10 @@ impl Write {
         let probed =
             if version::asks_upstream(&route.version.source) { headers.clone() } else { HeaderMap::new() };
         // In the turn, so that it grows in the order in which writes go out (L3).
-        let fence = match &turn {
-            Some(_) => self.gate.store.next_fence().await.map_err(|_| Reason::StoreUnavailable)?,
-            None => 0,
+        let fence = match (&turn, turn.as_ref().and_then(Turn::grant)) {
+            (Some(_), Some(grant)) => grant.fence,
+            (Some(_), None) => self.gate.store.next_fence().await.map_err(|_| Reason::StoreUnavailable)?,
+            (None, _) => 0,
         };
         self.own_fields(claimed, fence, &mut headers);
         let mark = Mark {
@@ -78,6 +79,11 @@ impl Write {
             turn,
             ran_before: ran_before && prior,
         };
+        if self.gate.store.shared().is_some_and(|shared| !shared.is_alive()) {
+            // The others take this instance for dead, and may have begun what comes after this write (S3).
+            pending.not_sent().await;
+            return Err(Reason::StoreUnavailable.into());
+        }
         let total = Deadline::now() + route.limits.upstream_total;
         let call = Call {
             kind: Kind::Write,

@@ -29,7 +29,7 @@ impl Write {
     /// What [`Write::turn`] does, in the wrong order.
     pub(super) async fn turn_after_the_check(&mut self, claimed: &mut Claimed) -> Result<Response, Refusal> {
         let mut headers = forward::headers(&mut self.request);
-        let compared = match self.compare(claimed, &headers).await {
+        let compared = match self.compare(claimed, None, &headers).await {
             Ok(compared) => compared,
             Err(Stop::Refused(reason)) => return Err(reason.into()),
             Err(Stop::GivenOn(answer)) => return Ok(*answer),

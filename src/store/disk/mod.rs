@@ -274,12 +274,12 @@ impl Store for Disk {
         Reply::later(async move { closed.await.map(drop) })
     }
 
-    fn unknown(&self) -> u64 {
-        self.image.unknown()
+    fn unknown(&self) -> Reply<u64> {
+        Reply::now(Ok(self.image.unknown()))
     }
 
-    fn fill_ratio(&self) -> f64 {
-        self.image.fill_ratio()
+    fn fill_ratio(&self) -> Reply<f64> {
+        Reply::now(Ok(self.image.fill_ratio()))
     }
 
     fn sweep(&self, now: Millis) {
