@@ -80,8 +80,11 @@ impl Agent {
 
     /// What to do, and what to do it on.
     async fn begin(&mut self, number: u64) -> Option<Operation> {
-        let surface = SURFACES.get(usize::try_from(self.world.below(SURFACES.len() as u64)).ok()?)?;
-        let path = format!("/{}/{}", surface.name, self.world.below(2));
+        // Where instances share a store, more of them meet: what a dead one left is in the way for a short time only.
+        let (surfaces, resources) = if self.world.is_shared() { (6, 1) } else { (SURFACES.len() as u64, 2) };
+        let from = if self.world.is_shared() { self.world.below(2) * 5 } else { 0 };
+        let surface = SURFACES.get(usize::try_from(from + self.world.below(surfaces)).ok()?)?;
+        let path = format!("/{}/{}", surface.name, self.world.below(resources));
         let key = surface.keyed.then(|| format!("{}.{number}", self.name));
         let content = format!("\"{} {number}\"", self.name);
         let mut operation = Operation { surface, path, key, content, read: None };
@@ -248,8 +251,9 @@ impl Attempt {
 
 /// Sends a request, and has its answer whole; `None` where the process died, is down, or the agent left.
 async fn send(world: &Arc<World>, request: http::Request<Body>, may_leave: bool) -> Option<Answer> {
-    let life = world.life();
-    let gate = world.gate.lock().clone()?;
+    let node = world.choose();
+    let life = world.life(node);
+    let gate = world.nodes[node].gate.lock().clone()?;
     let leaving = Arc::new(Leaving::default());
     let leaves = may_leave && world.chance(|faults| faults.cut);
     let patience = if leaves { Duration::from_millis(world.below(500)) } else { Duration::from_secs(3600) };
@@ -270,7 +274,7 @@ async fn send(world: &Arc<World>, request: http::Request<Body>, may_leave: bool)
     };
     tokio::select! {
         biased;
-        () = world.crashed(life) => None,
+        () = world.crashed(node, life) => None,
         answer = talk => answer,
         () = leave => None,
     }

@@ -165,11 +165,13 @@ impl Ledger {
     }
 
     /// A record went from one phase to another.
-    pub(super) fn stepped(&mut self, step: Moved) -> Held {
+    /// `shared`: an instance that was taken for dead may know the outcome after all (S3).
+    pub(super) fn stepped(&mut self, step: Moved, shared: bool) -> Held {
         let Moved { id, from, to } = step;
         use Phase::{Claimed, Done, Forwarded, Unknown};
         let legal = match (from, to) {
             (None, Some(Claimed)) | (Some(Claimed), None | Some(Claimed | Forwarded)) => true,
+            (None, Some(Forwarded)) | (Some(Unknown), None | Some(Claimed | Done)) if shared => true,
             (Some(Forwarded), _) | (Some(Unknown), Some(Forwarded)) => true,
             (Some(Done), Some(Done)) => true,
             (None | Some(Claimed | Done | Unknown), _) => false,

@@ -18,12 +18,13 @@ mod world;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, header};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use self::agent::Agent;
-use self::store::Server;
+use self::store::{ALIVE, Server};
 use self::teeth::Bad;
 use self::upstream::Api;
 use self::world::{Broken, Check, World};
@@ -76,11 +77,18 @@ const SURFACES: &[Surface] = &[
     Surface { name: "loose", keyed: false, ..TOOL },
 ];
 
-/// Nobody listens there, and nobody is called there.
-const UPSTREAM: &str = "upstream = \"http://127.0.0.1:1\"";
+/// Instances on a store that is shared.
+const NODES: usize = 3;
 const SETTLE: Duration = Duration::from_secs(5);
 
-static CONFIG: LazyLock<Arc<Config>> = LazyLock::new(|| {
+static CONFIGS: LazyLock<Vec<Arc<Config>>> = LazyLock::new(|| (0..NODES).map(configured).collect());
+
+/// Which instance calls: each has another port of a host where nobody listens.
+fn node_of(place: &Authority) -> usize {
+    place.port_u16().map_or(0, |port| usize::from(port) - 1)
+}
+
+fn configured(node: usize) -> Arc<Config> {
     let mut text = "
         [idempotency]
         settle = \"5s\"
@@ -109,13 +117,14 @@ static CONFIG: LazyLock<Arc<Config>> = LazyLock::new(|| {
                 format!("guard = \"tool\"\nresource = \"/{name}/{{id}}\"\nidempotency = {{ {own} }}")
             }
         };
-        text += &format!("[[routes]]\nname = \"{name}\"\npath = \"/{name}/{{id}}\"\n{UPSTREAM}\n{rest}\n");
+        let upstream = format!("upstream = \"http://127.0.0.1:{}\"", node + 1);
+        text += &format!("[[routes]]\nname = \"{name}\"\npath = \"/{name}/{{id}}\"\n{upstream}\n{rest}\n");
     }
     match config::load(&text, "simulation", &|_| None) {
         Ok(config) => Arc::new(config),
         Err(problems) => panic!("{}", problems.pretty()),
     }
-});
+}
 
 fn surface(path: &str) -> &'static Surface {
     let name = path.split('/').nth(1).unwrap_or_default();
@@ -139,13 +148,13 @@ struct Ran {
 }
 
 /// One run of one seed.
-fn run(seed: u64, bad: Option<Bad>) -> Ran {
-    LazyLock::force(&CONFIG);
+fn run(seed: u64, nodes: usize, bad: Option<Bad>) -> Ran {
+    LazyLock::force(&CONFIGS);
     fastrand::seed(seed);
     teeth::make(bad);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    let world = World::new(seed);
+    let world = World::new(seed, nodes);
     runtime.block_on(async {
         timestamp::simulated::set(Some(Instant::now()));
         tokio::select! {
@@ -156,7 +165,9 @@ fn run(seed: u64, bad: Option<Bad>) -> Ran {
         }
     });
     // Nothing of it may be left for the next run on this thread.
-    *world.gate.lock() = None;
+    for node in &world.nodes {
+        *node.gate.lock() = None;
+    }
     drop(runtime);
     crate::upstream::simulated::set(None);
     timestamp::simulated::set(None);
@@ -168,8 +179,11 @@ fn run(seed: u64, bad: Option<Bad>) -> Ran {
 async fn play(world: &Arc<World>, bad: Option<Bad>) {
     let server = Server::start(world, bad);
     crate::upstream::simulated::set(Some(Api::new(world, &server)));
-    tokio::spawn(keep_alive(Arc::clone(world), Arc::clone(&server)));
-    let mut agents: Vec<Agent> = (1..=2 + world.below(5)).map(|number| Agent::new(world, number)).collect();
+    for node in 0..world.nodes.len() {
+        tokio::spawn(keep_alive(Arc::clone(world), Arc::clone(&server), node));
+    }
+    let crowd = if world.is_shared() { 4 } else { 2 } + world.below(5);
+    let mut agents: Vec<Agent> = (1..=crowd).map(|number| Agent::new(world, number)).collect();
     let mut working = JoinSet::new();
     for mut agent in agents.drain(..) {
         working.spawn(async move {
@@ -179,7 +193,7 @@ async fn play(world: &Arc<World>, bad: Option<Bad>) {
     }
     agents = working.join_all().await;
     world.calm();
-    while world.gate.lock().is_none() {
+    while world.nodes.iter().any(|node| node.gate.lock().is_none()) {
         sleep(Duration::from_millis(100)).await;
     }
     let mut ending = JoinSet::new();
@@ -193,31 +207,35 @@ async fn play(world: &Arc<World>, bad: Option<Bad>) {
     }
     ending.join_all().await;
     // The last rests, and what is tried in the background.
-    sleep(SETTLE * 3).await;
+    sleep(SETTLE * 3 + ALIVE * 2).await;
     nothing_is_left(world, &server);
 }
 
 /// Starts the process, and starts it again whenever it died.
-async fn keep_alive(world: Arc<World>, server: Arc<Server>) {
-    let mut life = world.life();
+async fn keep_alive(world: Arc<World>, server: Arc<Server>, node: usize) {
+    let mut life = world.life(node);
     loop {
-        let handle = server.open(&world, life);
-        let gate = Gate::new(&CONFIG, handle, AtOnce::store());
-        let recovers = async {
+        let opens = async {
+            let handle = server.open(&world, node, life).await;
+            let gate = Gate::new(&CONFIGS[node], handle, AtOnce::store());
             while gate.recover().await.is_err() {
                 sleep(Duration::from_millis(200)).await;
             }
+            // Both wait for the store, which answers no dead process.
+            tokio::spawn(Arc::clone(&gate).follow_news());
+            tokio::spawn(Arc::clone(&gate).settle_lapsed(ALIVE / 3));
+            gate
         };
         tokio::select! {
             biased;
-            () = world.crashed(life) => {}
-            () = recovers => {
-                *world.gate.lock() = Some(gate);
-                world.crashed(life).await;
+            () = world.crashed(node, life) => {}
+            gate = opens => {
+                *world.nodes[node].gate.lock() = Some(gate);
+                world.crashed(node, life).await;
             }
         }
         sleep(Duration::from_millis(world.below(2000))).await;
-        life = world.starts();
+        life = world.starts(node);
     }
 }
 
@@ -228,16 +246,16 @@ fn nothing_is_left(world: &World, server: &Server) {
     if !open.is_empty() {
         world.broken(Check::Proceeds, format!("left behind: {open:?}"));
     }
-    let gate = world.gate.lock().clone();
-    let busy = gate.map(|gate| gate.turns.busy(8)).unwrap_or_default();
-    let busy: Vec<_> = busy.into_iter().map(|busy| busy.resource).collect();
+    let gates: Vec<_> = world.nodes.iter().filter_map(|node| node.gate.lock().clone()).collect();
+    let busy = gates.iter().flat_map(|gate| gate.turns.busy(8)).map(|busy| busy.resource.into());
+    let busy: Vec<Box<str>> = busy.chain(server.busy()).collect();
     if !busy.is_empty() {
         world.broken(Check::Proceeds, format!("still busy: {busy:?}"));
     }
 }
 
 /// Runs seeds on two threads; the first that breaks something.
-fn search(seeds: std::ops::Range<u64>, bad: Option<Bad>) -> (u64, Option<Broken>) {
+fn search(seeds: std::ops::Range<u64>, nodes: usize, bad: Option<Bad>) -> (u64, Option<Broken>) {
     let middle = seeds.start + (seeds.end - seeds.start) / 2;
     let parts = [seeds.start..middle, middle..seeds.end];
     std::thread::scope(|scope| {
@@ -245,7 +263,7 @@ fn search(seeds: std::ops::Range<u64>, bad: Option<Bad>) -> (u64, Option<Broken>
             move || {
                 let mut steps = 0;
                 for seed in part {
-                    match run(seed, bad).result {
+                    match run(seed, nodes, bad).result {
                         Ok(more) => steps += more,
                         Err(broken) => return (steps, Some(broken)),
                     }
@@ -262,20 +280,35 @@ fn search(seeds: std::ops::Range<u64>, bad: Option<Bad>) -> (u64, Option<Broken>
 // K4 K6 K7 K8 K10 K11 K12 K13 K14 V5 Q1 Q2 Q3 Q5 L3
 #[test]
 fn no_seed_breaks_a_promise() {
-    let seeds = std::env::var("ONCEWARD_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(2_000);
+    all_hold(1);
+}
+
+// S3 Q4 Q5 K6 K11 K12 L3 V8: three instances on one store, which die, lose it and miss what they are told
+#[test]
+fn no_seed_breaks_a_promise_across_instances() {
+    all_hold(NODES);
+}
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|value| value.parse().ok())
+}
+
+fn all_hold(nodes: usize) {
+    let seeds = variable("ONCEWARD_SEEDS").unwrap_or(if nodes == 1 { 2_000 } else { 500 });
     let began = std::time::Instant::now();
-    let (steps, broken) = search(0..seeds, None);
-    println!("{seeds} seeds, {steps} steps, {:?}", began.elapsed());
+    let (steps, broken) = search(0..seeds, nodes, None);
+    println!("{nodes} instances, {seeds} seeds, {steps} steps, {:?}", began.elapsed());
     if let Some(broken) = broken {
         panic!("{broken}");
     }
 }
 
-/// Replays `ONCEWARD_SEED`, with all that happens in it.
+/// Replays `ONCEWARD_SEED`, with all that happens in it, on as many instances as `ONCEWARD_NODES` says (1).
 #[test]
 fn a_seed() {
-    let seed = std::env::var("ONCEWARD_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    let Ran { result, trace } = run(seed, None);
+    let seed = variable("ONCEWARD_SEED").unwrap_or(1);
+    let nodes = variable("ONCEWARD_NODES").map_or(1, |nodes| usize::try_from(nodes).unwrap().clamp(1, NODES));
+    let Ran { result, trace } = run(seed, nodes, None);
     for (step, line) in trace.iter().enumerate() {
         println!("{:>5} {line}", step + 1);
     }
@@ -286,29 +319,36 @@ fn a_seed() {
 
 #[test]
 fn the_same_seed_is_the_same_run() {
-    for seed in 0..20 {
-        let (first, second) = (run(seed, None).trace, run(seed, None).trace);
+    for (seed, nodes) in (0..20).flat_map(|seed| [(seed, 1), (seed, NODES)]) {
+        let (first, second) = (run(seed, nodes, None).trace, run(seed, nodes, None).trace);
         let differs = first.iter().zip(&second).position(|(first, second)| first != second);
-        assert!(differs.is_none() && first.len() == second.len(), "seed {seed} differs at step {differs:?}");
+        assert!(
+            differs.is_none() && first.len() == second.len(),
+            "seed {seed} on {nodes} differs at step {differs:?}"
+        );
     }
 }
 
 /// Each mistake, and the checks that may see it first.
-const TEETH: [(Bad, &[Check]); 7] = [
-    (Bad::ClaimAfterSending, &[Check::ForwardedFirst]),
-    (Bad::UnknownIsAbsent, &[Check::FreeMeansNotRun]),
-    (Bad::CheckBeforeTheTurn, &[Check::NoLostUpdate]),
-    (Bad::TurnFreedAtTheHead, &[Check::OneAtATime]),
-    (Bad::FingerprintWithoutBody, &[Check::OwnAnswer]),
-    (Bad::AnsweredBeforeDurable, &[Check::FreeMeansNotRun]),
-    (Bad::ForwardedNotStored, &[Check::FreeMeansNotRun, Check::OneAtATime]),
+const TEETH: [(Bad, usize, &[Check]); 11] = [
+    (Bad::ClaimAfterSending, 1, &[Check::ForwardedFirst]),
+    (Bad::UnknownIsAbsent, 1, &[Check::FreeMeansNotRun]),
+    (Bad::CheckBeforeTheTurn, 1, &[Check::NoLostUpdate]),
+    (Bad::TurnFreedAtTheHead, 1, &[Check::OneAtATime]),
+    (Bad::FingerprintWithoutBody, 1, &[Check::OwnAnswer]),
+    (Bad::AnsweredBeforeDurable, 1, &[Check::FreeMeansNotRun]),
+    (Bad::ForwardedNotStored, 1, &[Check::FreeMeansNotRun, Check::OneAtATime]),
+    (Bad::SendsThoughLapsed, NODES, &[Check::OneAtATime, Check::NoLostUpdate, Check::ForwardedFirst]),
+    (Bad::LapseFreesForwarded, NODES, &[Check::FreeMeansNotRun]),
+    (Bad::NoRestFromLapse, NODES, &[Check::OneAtATime]),
+    (Bad::TurnsOfOneInstance, NODES, &[Check::OneAtATime, Check::NoLostUpdate]),
 ];
 
 // DESIGN: "Teeth"
 #[test]
 fn every_mistake_is_caught() {
-    for (bad, checks) in TEETH {
-        let (_, broken) = search(0..400, Some(bad));
+    for (bad, nodes, checks) in TEETH {
+        let (_, broken) = search(0..1000, nodes, Some(bad));
         let broken = broken.unwrap_or_else(|| panic!("nothing noticed {bad:?}"));
         println!("{bad:?}: seed {}, step {}: {:?}: {}", broken.seed, broken.step, broken.check, broken.what);
         assert!(checks.contains(&broken.check), "{bad:?} was caught by {broken}");

@@ -10,6 +10,14 @@ pub(crate) enum Bad {
     FingerprintWithoutBody,
     AnsweredBeforeDurable,
     ForwardedNotStored,
+    /// An instance sends though the others take it for dead.
+    SendsThoughLapsed,
+    /// What a dead instance had forwarded is free.
+    LapseFreesForwarded,
+    /// A resource does not rest after an instance died with a write out.
+    NoRestFromLapse,
+    /// Turns hold on each instance alone.
+    TurnsOfOneInstance,
 }
 
 thread_local! { static MADE: std::cell::Cell<Option<Bad>> = const { std::cell::Cell::new(None) }; }

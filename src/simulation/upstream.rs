@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body::Frame;
 use http_body_util::BodyExt;
@@ -48,11 +49,13 @@ enum Course {
 }
 
 impl Upstream for Api {
-    fn call(self: Arc<Self>, call: Call, limits: RouteLimits) -> Answering {
+    fn call(self: Arc<Self>, call: Call, limits: RouteLimits, place: &Authority) -> Answering {
+        let node = super::node_of(place);
         Box::pin(async move {
-            let life = self.world.life();
-            let answer = Arc::clone(&self).answer(call, limits).await;
-            self.world.only_in(life).await;
+            let life = self.world.life(node);
+            let answer = Arc::clone(&self).answer(call, limits, node).await;
+            self.world.awake(node).await;
+            self.world.only_in(node, life).await;
             answer
         })
     }
@@ -63,14 +66,19 @@ impl Api {
         Arc::new(Self { world: Arc::clone(world), store: Arc::clone(store) })
     }
 
-    async fn answer(self: Arc<Self>, call: Call, limits: RouteLimits) -> Result<Response, Failure> {
+    async fn answer(
+        self: Arc<Self>,
+        call: Call,
+        limits: RouteLimits,
+        node: usize,
+    ) -> Result<Response, Failure> {
         self.world.moment().await;
         if self.world.chance(|faults| faults.upstream / 8.0) {
             return Err(Failure::NotSent("connection refused".to_owned()));
         }
         match call.kind {
             Kind::Read => self.read(&call).await,
-            Kind::Write => self.write(call, limits).await,
+            Kind::Write => self.write(call, limits, node).await,
         }
     }
 
@@ -92,7 +100,12 @@ impl Api {
         Ok(answer)
     }
 
-    async fn write(self: Arc<Self>, call: Call, limits: RouteLimits) -> Result<Response, Failure> {
+    async fn write(
+        self: Arc<Self>,
+        call: Call,
+        limits: RouteLimits,
+        node: usize,
+    ) -> Result<Response, Failure> {
         let path = call.target.path().to_owned();
         let surface = surface(&path);
         let mut body = call.body;
@@ -105,7 +118,7 @@ impl Api {
         self.world.ledger(|ledger| ledger.arrives(&write, at));
         let wanted = call.headers.get(header::IF_MATCH).cloned();
         let (head, answered) = oneshot::channel();
-        let run = Run { api: Arc::clone(&self), write, content, course, wanted, limits };
+        let run = Run { api: Arc::clone(&self), node, write, content, course, wanted, limits };
         // It lives in the upstream, whoever still waits for it.
         tokio::spawn(run.live(head));
         match timeout(limits.upstream_response, answered).await {
@@ -159,6 +172,8 @@ fn arrival(headers: &HeaderMap, path: &str, surface: &Surface) -> Arrival {
 /// A write as it lives in the upstream.
 struct Run {
     api: Arc<Api>,
+    /// Who sent it.
+    node: usize,
     write: Arrival,
     content: String,
     course: Course,
@@ -215,14 +230,24 @@ impl Run {
 
     /// What breaks off lives on for less than a rest, counted from where the other end could see it break.
     async fn linger(&self, done: bool, before: Duration) {
-        let (world, life) = (&self.api.world, self.api.world.life());
+        let (world, life) = (&self.api.world, self.api.world.life(self.node));
         let longest = u64::try_from(SETTLE.as_millis()).unwrap_or_default() - 100;
         let lasts = || Duration::from_millis(world.below(longest));
         let (as_it_is, after_a_crash) = (before + lasts(), lasts());
+        let (as_it_is, after_a_crash) = if world.is_shared() {
+            // Of an instance that lapsed nobody knows when it sent what is out: only that it was before. And that it
+            // lapsed is seen late: a write that ends before that meets nobody.
+            (
+                as_it_is.min(Duration::from_millis(longest)),
+                Duration::from_millis(longest) / 2 + after_a_crash / 2,
+            )
+        } else {
+            (as_it_is, after_a_crash)
+        };
         tokio::select! {
             biased;
             () = sleep(as_it_is) => {}
-            () = async { world.crashed(life).await; sleep(after_a_crash).await } => {}
+            () = async { world.crashed(self.node, life).await; sleep(after_a_crash).await } => {}
         }
         if done {
             self.effect();

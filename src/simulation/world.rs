@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::ledger::Ledger;
 use crate::stack::Gate;
@@ -16,6 +17,7 @@ use crate::stack::Gate;
 pub(super) struct Broken {
     pub(super) check: Check,
     pub(super) seed: u64,
+    pub(super) nodes: usize,
     pub(super) step: u64,
     pub(super) what: String,
 }
@@ -55,9 +57,12 @@ pub(super) enum Check {
 
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { check, seed, step, what } = self;
+        let Self { check, seed, nodes, step, what } = self;
         write!(f, "{check:?} broken at step {step} of seed {seed}: {what}")?;
-        write!(f, "\n  replay it: ONCEWARD_SEED={seed} cargo test --lib simulation::a_seed -- --nocapture")
+        write!(
+            f,
+            "\n  replay it: ONCEWARD_SEED={seed} ONCEWARD_NODES={nodes} cargo test --lib simulation::a_seed -- --nocapture"
+        )
     }
 }
 
@@ -75,6 +80,9 @@ pub(super) struct Faults {
     pub(super) upstream: f64,
     /// An agent leaves before its answer.
     pub(super) cut: f64,
+    /// An instance loses the store for a while, or stands still.
+    pub(super) parted: f64,
+    pub(super) partings: u32,
 }
 
 struct State {
@@ -90,17 +98,27 @@ struct State {
 pub(super) struct World {
     seed: u64,
     state: Mutex<State>,
-    /// Counts the lives of the process; odd: it is down.
-    life: AtomicU64,
+    pub(super) nodes: Vec<Node>,
     /// Rings whenever one begins or ends. Not a `watch`, which wakes in an order of its own.
     turns: Notify,
-    /// What requests meet, while the process is up.
-    pub(super) gate: Mutex<Option<Arc<Gate>>>,
     pub(super) failed: Notify,
 }
 
+/// One process.
+#[derive(Default)]
+pub(super) struct Node {
+    /// Counts its lives; odd: it is down.
+    life: AtomicU64,
+    /// What requests meet, while it is up.
+    pub(super) gate: Mutex<Option<Arc<Gate>>>,
+    /// Until when it does not reach the store.
+    parted_until: Mutex<Option<Instant>>,
+    /// Until when it stands still, and sees no reply.
+    paused_until: Mutex<Option<Instant>>,
+}
+
 impl World {
-    pub(super) fn new(seed: u64) -> Arc<Self> {
+    pub(super) fn new(seed: u64, nodes: usize) -> Arc<Self> {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut some = |most: f64| if rng.bool() { 0.0 } else { rng.f64() * most };
         let faults = Faults {
@@ -110,15 +128,16 @@ impl World {
             crashes: 3,
             upstream: some(0.5),
             cut: some(0.3),
+            parted: if nodes > 1 { some(0.01) } else { 0.0 },
+            partings: 4,
         };
         let state =
             State { rng, step: 0, trace: Vec::new(), faults, broken: None, ledger: Ledger::default() };
         Arc::new(Self {
             seed,
             state: Mutex::new(state),
-            life: AtomicU64::new(0),
+            nodes: (0..nodes).map(|_| Node::default()).collect(),
             turns: Notify::new(),
-            gate: Mutex::default(),
             failed: Notify::new(),
         })
     }
@@ -159,7 +178,7 @@ impl World {
     pub(super) fn broken(&self, check: Check, what: String) {
         let mut state = self.state();
         let step = state.step;
-        state.broken.get_or_insert(Broken { check, seed: self.seed, step, what });
+        state.broken.get_or_insert(Broken { check, seed: self.seed, nodes: self.nodes.len(), step, what });
         drop(state);
         self.failed.notify_waiters();
         self.failed.notify_one();
@@ -188,42 +207,86 @@ impl World {
         }
     }
 
-    pub(super) fn life(&self) -> u64 {
-        self.life.load(Ordering::Relaxed)
+    /// Whether instances share the store.
+    pub(super) fn is_shared(&self) -> bool {
+        self.nodes.len() > 1
     }
 
-    pub(super) fn is_up(&self) -> bool {
-        self.life().is_multiple_of(2)
+    pub(super) fn life(&self, node: usize) -> u64 {
+        self.nodes[node].life.load(Ordering::Relaxed)
+    }
+
+    fn is_up(&self, node: usize) -> bool {
+        self.life(node).is_multiple_of(2)
+    }
+
+    /// Where an agent's next request goes.
+    pub(super) fn choose(&self) -> usize {
+        if self.nodes.len() == 1 {
+            return 0;
+        }
+        usize::try_from(self.below(self.nodes.len() as u64)).unwrap_or_default()
+    }
+
+    /// An instance may come to stand still here.
+    pub(super) fn may_pause(&self, node: usize) {
+        if self.chance(|faults| if faults.partings > 0 { faults.parted } else { 0.0 }) {
+            self.state().faults.partings -= 1;
+            let pause = Duration::from_millis(self.below(20_000));
+            *self.nodes[node].paused_until.lock() = Some(Instant::now() + pause);
+            self.step(|| format!("--- {node} stands still for {pause:?}"));
+        }
+    }
+
+    /// What an instance that stands still sees when it goes on.
+    pub(super) async fn awake(&self, node: usize) {
+        let until = *self.nodes[node].paused_until.lock();
+        if let Some(until) = until {
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
+    /// Whether this instance does not reach the store now; it may begin just here.
+    pub(super) fn is_parted(&self, node: usize) -> bool {
+        let begins = self.chance(|faults| if faults.partings > 0 { faults.parted } else { 0.0 });
+        let mut until = self.nodes[node].parted_until.lock();
+        if begins {
+            self.state().faults.partings -= 1;
+            *until = Some(Instant::now() + Duration::from_millis(self.below(15_000)));
+            self.step(|| format!("--- {node} is parted from the store"));
+        }
+        until.is_some_and(|until| Instant::now() < until)
     }
 
     /// The process dies, if this is the moment for it and it has not died too often.
-    pub(super) fn may_crash(&self) -> bool {
-        let dies = self.is_up() && self.chance(|faults| if faults.crashes > 0 { faults.crash } else { 0.0 });
+    pub(super) fn may_crash(&self, node: usize) -> bool {
+        let dies =
+            self.is_up(node) && self.chance(|faults| if faults.crashes > 0 { faults.crash } else { 0.0 });
         if dies {
             self.state().faults.crashes -= 1;
-            *self.gate.lock() = None;
-            self.turn_over();
-            self.step(|| "--- crash".to_owned());
+            *self.nodes[node].gate.lock() = None;
+            self.turn_over(node);
+            self.step(|| format!("--- crash of {node}"));
         }
         dies
     }
 
-    fn turn_over(&self) {
-        self.life.fetch_add(1, Ordering::Relaxed);
+    fn turn_over(&self, node: usize) {
+        self.nodes[node].life.fetch_add(1, Ordering::Relaxed);
         self.turns.notify_waiters();
     }
 
-    pub(super) fn starts(&self) -> u64 {
-        self.turn_over();
-        self.step(|| "--- start".to_owned());
-        self.life()
+    pub(super) fn starts(&self, node: usize) -> u64 {
+        self.turn_over(node);
+        self.step(|| format!("--- start of {node}"));
+        self.life(node)
     }
 
     /// Ends when this life does.
-    pub(super) async fn crashed(&self, life: u64) {
+    pub(super) async fn crashed(&self, node: usize, life: u64) {
         loop {
             let turns = self.turns.notified();
-            if self.life() != life {
+            if self.life(node) != life {
                 return;
             }
             turns.await;
@@ -231,8 +294,8 @@ impl World {
     }
 
     /// What a dead process never sees.
-    pub(super) async fn only_in(&self, life: u64) {
-        if self.life() != life {
+    pub(super) async fn only_in(&self, node: usize, life: u64) {
+        if self.life(node) != life {
             std::future::pending::<()>().await;
         }
     }

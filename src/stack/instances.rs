@@ -7,6 +7,8 @@ use super::recovery::Terms;
 use super::{Gate, Rules};
 use crate::http::timestamp::now;
 use crate::protocol::record::{Record, RecordId, ResourceId, State};
+#[cfg(test)]
+use crate::simulation::teeth::{Bad, is};
 use crate::store::shared::{Lapsed, News, Shared, TurnEnd};
 use crate::store::{Before, Change, Set, StoreError};
 
@@ -81,6 +83,16 @@ impl Gate {
                 let turn = Some(TurnEnd { resource, token: record.owner, rest: None });
                 let change = Change::new(id, record.owner, Before::Claimed, Set::Remove);
                 self.store.commit(Change { turn, ..change }, now()).await.map(drop)
+            }
+            #[cfg(test)]
+            State::Forwarded { .. } if is(Bad::LapseFreesForwarded) => {
+                let change = Change::new(id, record.owner, Before::Forwarded, Set::Remove);
+                self.store.commit(change, now()).await.map(drop)
+            }
+            #[cfg(test)]
+            State::Forwarded { .. } if is(Bad::NoRestFromLapse) => {
+                let never = Duration::from_secs(3600);
+                self.became_unknown(id, record, &Terms::of(rules, record), Some(never)).await
             }
             State::Forwarded { .. } => {
                 self.became_unknown(id, record, &Terms::of(rules, record), Some(ago)).await

@@ -1,14 +1,17 @@
 //! A store so plain that it can be read at a glance: what the others are compared with, and what the simulation runs
 //! on. No locks but one, no limits, and everything in it can be copied: a copy is what a disk would hold.
 
+pub(crate) mod across;
+mod asked;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use parking_lot::Mutex;
-
+use self::across::Across;
+pub(crate) use self::asked::{Ask, AtOnce};
 use super::minted::Number;
+use super::shared::Instance;
 use super::unsettled::follow;
-use super::{Answer, Change, Claimed, Encoded, Move, Reply, Resolution, Set, Store};
+use super::{Answer, Change, Claimed, Encoded, Move, Resolution, Set};
 use crate::protocol::record::{Millis, Phase, Record, RecordId, ResourceId, State, Step, step};
 
 /// A record with its answer.
@@ -16,6 +19,8 @@ use crate::protocol::record::{Millis, Phase, Record, RecordId, ResourceId, State
 pub(crate) struct Row {
     pub(crate) record: Record,
     answer: Option<Encoded>,
+    /// Who runs it, or ran it last.
+    by: Instance,
 }
 
 /// Everything it holds.
@@ -32,6 +37,7 @@ pub(crate) struct Model {
     pub(crate) bent: Option<Bent>,
     /// Claims that a bent store did not take down.
     untold: Vec<Record>,
+    pub(crate) across: Across,
 }
 
 /// A record went from one phase to another; `None`: it is not there.
@@ -54,7 +60,7 @@ pub(crate) enum Bent {
 }
 
 impl Model {
-    pub(crate) fn claim(&mut self, id: RecordId, record: Record, now: Millis) -> Claimed {
+    pub(crate) fn claim(&mut self, id: RecordId, record: Record, by: Instance, now: Millis) -> Claimed {
         if self.bent == Some(Bent::UnknownIsAbsent) && self.phase(id) == Some(Phase::Unknown) {
             self.rows.remove(&id);
         }
@@ -65,8 +71,12 @@ impl Model {
             self.untold.push(record);
             return Claimed::New;
         }
+        let goes_out = record.state.phase() == Phase::Forwarded;
         self.steps.push(Moved { id, from: None, to: Some(record.state.phase()) });
-        self.rows.insert(id, Row { record, answer: None });
+        self.rows.insert(id, Row { record, answer: None, by });
+        if goes_out {
+            self.follow(id);
+        }
         Claimed::New
     }
 
@@ -82,27 +92,32 @@ impl Model {
         self.rows.get(&id)?.answer.clone().and_then(|answer| Answer::decode(answer.into_bytes()))
     }
 
-    pub(crate) fn commit(&mut self, change: Change, now: Millis) -> bool {
+    pub(crate) fn commit(&mut self, change: Change, by: Instance, now: Millis) -> bool {
         if let Some(at) = self.untold.iter().position(|record| record.owner == change.owner) {
             match change.set {
                 Set::State(State::Forwarded { .. }) => return true,
                 Set::State(_) | Set::Replace(_) | Set::Remove => {
                     let state = State::Forwarded { mark: None, status: None };
                     let record = Record { state, ..self.untold.remove(at) };
-                    self.rows.insert(change.id, Row { record, answer: None });
+                    self.rows.insert(change.id, Row { record, answer: None, by });
                 }
             }
         }
         let (id, from) = (change.id, self.phase(change.id));
-        let done = self.commit_now(change, now);
+        let turn = change.turn;
+        let done = self.commit_now(change, by, now);
+        if let Some(end) = turn {
+            self.end_turn(end, now);
+        }
         let to = self.phase(id);
+        self.tell(id, to);
         if from != to || from == Some(Phase::Done) {
             self.steps.push(Moved { id, from, to });
         }
         done
     }
 
-    fn commit_now(&mut self, change: Change, now: Millis) -> bool {
+    fn commit_now(&mut self, change: Change, by: Instance, now: Millis) -> bool {
         let goes_out = change.goes_out();
         let Change { id, owner, before, set, answer, version, resolution, turn: _ } = change;
         match step(self.rows.get(&id).map(|row| &row.record), owner, before, &set) {
@@ -116,7 +131,7 @@ impl Model {
                 row.record.state = state.after(&row.record.state);
                 row.answer = answer;
             }
-            (Set::Replace(record), Some(row)) => *row = Row { record, answer },
+            (Set::Replace(record), Some(row)) => *row = Row { record, answer, by },
             (Set::State(_) | Set::Replace(_), None) => return false,
         }
         if goes_out {
@@ -199,128 +214,6 @@ impl Model {
 fn tag(resource: ResourceId, number: Number) -> Box<str> {
     let digest = u128::from_be_bytes(resource.0) >> 72;
     format!("\"m.{number:x}.{digest:x}\"").into()
-}
-
-/// Who asks a [`Model`], and when it answers.
-pub(crate) trait Ask: Send + Sync + 'static {
-    /// Does something in it. `what` is a word for people.
-    fn ask<T, F>(&self, what: &'static str, act: F) -> Reply<T>
-    where
-        T: Send + Unpin + 'static,
-        F: FnOnce(&mut Model) -> T + Send + 'static;
-
-    /// A look at it that costs nothing.
-    fn look<T>(&self, act: impl FnOnce(&Model) -> T) -> T;
-}
-
-/// A model that answers at once.
-pub(crate) struct AtOnce(Mutex<Model>);
-
-impl AtOnce {
-    pub(crate) fn store() -> Arc<dyn Store> {
-        Arc::new(Self(Mutex::default()))
-    }
-}
-
-impl Ask for AtOnce {
-    fn ask<T, F>(&self, _: &'static str, act: F) -> Reply<T>
-    where
-        T: Send + Unpin + 'static,
-        F: FnOnce(&mut Model) -> T + Send + 'static,
-    {
-        Reply::now(Ok(act(&mut self.0.lock())))
-    }
-
-    fn look<T>(&self, act: impl FnOnce(&Model) -> T) -> T {
-        act(&self.0.lock())
-    }
-}
-
-impl<A: Ask> Store for A {
-    fn claim(&self, id: RecordId, record: Record, now: Millis) -> Reply<Claimed> {
-        self.ask("claim", move |model| model.claim(id, record, now))
-    }
-
-    fn read(&self, id: RecordId, now: Millis) -> Reply<Option<Record>> {
-        self.ask("read", move |model| model.read(id, now))
-    }
-
-    fn answer(&self, id: RecordId) -> Reply<Option<Answer>> {
-        self.ask("answer", move |model| model.answer(id))
-    }
-
-    fn commit(&self, change: Change, now: Millis) -> Reply<bool> {
-        self.ask(step_name(&change.set), move |model| model.commit(change, now))
-    }
-
-    fn resolutions(&self, id: RecordId, now: Millis) -> Reply<Vec<Resolution>> {
-        self.ask("resolutions", move |model| model.resolutions(id, now))
-    }
-
-    fn next_fence(&self) -> Reply<u64> {
-        self.ask("fence", Model::fence)
-    }
-
-    fn next_number(&self) -> Reply<Number> {
-        self.ask("number", Model::number)
-    }
-
-    fn move_version(&self, to: Move, now: Millis) -> Reply<()> {
-        self.ask("move", move |model| model.move_version(to, now))
-    }
-
-    fn minted(&self, resource: ResourceId, now: Millis) -> Reply<Box<str>> {
-        self.ask("minted", move |model| model.minted(resource, now))
-    }
-
-    fn minted_tag(&self, resource: ResourceId, number: Number) -> Box<str> {
-        tag(resource, number)
-    }
-
-    fn scan(&self, phase: Option<Phase>, most: usize, now: Millis) -> Reply<Vec<(RecordId, Record)>> {
-        self.ask("scan", move |model| model.scan(phase, most, now))
-    }
-
-    fn outlives_process(&self) -> bool {
-        true
-    }
-
-    fn reach(&self) -> Reply<()> {
-        self.ask("reach", |_| ())
-    }
-
-    fn close(&self) -> Reply<()> {
-        self.ask("close", |_| ())
-    }
-
-    fn unknown(&self) -> Reply<u64> {
-        Reply::now(Ok(self.look(|model| {
-            let unknown = model.rows.values().filter(|row| row.record.state.phase() == Phase::Unknown);
-            unknown.count() as u64
-        })))
-    }
-
-    #[allow(clippy::cast_precision_loss, reason = "a handful of rows")]
-    fn fill_ratio(&self) -> Reply<f64> {
-        Reply::now(Ok(self.look(|model| model.rows.len() as f64 / 1e6)))
-    }
-
-    fn sweep(&self, now: Millis) {
-        drop(self.ask("sweep", move |model| model.rows.retain(|_, row| !row.record.is_expired(now))));
-    }
-}
-
-fn step_name(set: &Set) -> &'static str {
-    match set {
-        Set::State(state) => match state.phase() {
-            Phase::Claimed => "to claimed",
-            Phase::Forwarded => "to forwarded",
-            Phase::Done => "to done",
-            Phase::Unknown => "to unknown",
-        },
-        Set::Replace(_) => "replace",
-        Set::Remove => "remove",
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use http::uri::Authority;
+
 use super::{Call, Failure};
 use crate::config::checked::RouteLimits;
 use crate::http::Response;
@@ -13,8 +15,8 @@ pub(crate) type Answering = Pin<Box<dyn Future<Output = Result<Response, Failure
 
 /// An upstream without sockets.
 pub(crate) trait Upstream: Send + Sync {
-    /// One call, as [`super::Client::call`] makes it.
-    fn call(self: Arc<Self>, call: Call, limits: RouteLimits) -> Answering;
+    /// One call, as [`super::Client::call`] makes it to that place.
+    fn call(self: Arc<Self>, call: Call, limits: RouteLimits, place: &Authority) -> Answering;
 }
 
 thread_local! { static UPSTREAM: RefCell<Option<Arc<dyn Upstream>>> = const { RefCell::new(None) }; }

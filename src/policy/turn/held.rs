@@ -54,6 +54,10 @@ impl Drop for Listening<'_> {
 
 impl Turns {
     fn shared(&self) -> Option<&dyn Shared> {
+        #[cfg(test)]
+        if crate::simulation::teeth::is(crate::simulation::teeth::Bad::TurnsOfOneInstance) {
+            return None;
+        }
         self.store.as_ref().and_then(|store| store.shared())
     }
 

@@ -25,6 +25,11 @@ pub(super) fn at_the_head(mut pending: Pending) -> Pending {
     pending
 }
 
+/// Whether an instance that lapsed may send.
+pub(super) fn sends_though_lapsed() -> bool {
+    is(Bad::SendsThoughLapsed)
+}
+
 impl Write {
     /// What [`Write::turn`] does, in the wrong order.
     pub(super) async fn turn_after_the_check(&mut self, claimed: &mut Claimed) -> Result<Response, Refusal> {
