@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::harness::http2::Http2;
 use crate::harness::ledger::{Fault, Ledger, Told};
+use crate::harness::servers::redis::{Redis, Said};
 use crate::harness::wire::Framing;
 use crate::harness::{Agent, Gate, Raw, Reply, Upstream};
 
@@ -115,4 +116,36 @@ async fn a_ledger_knows_a_doubled_effect_and_a_false_refusal() {
     let told = [Told::now("one", &first), Told::now("one", &again)];
     let doubled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ledger.check(&told)));
     assert!(doubled.is_err(), "two effects of one key went unseen");
+}
+
+#[tokio::test]
+async fn a_redis_can_be_killed_paused_and_watched() {
+    let mut redis = Redis::durable().await;
+    let mut monitor = redis.monitor().await;
+    assert_eq!(redis.ask(&["SET", "a", "1"]).await, Said::Text("OK".to_owned()));
+    assert_eq!(redis.ask(&["EVAL", "return redis.call('INCR', 'a')", "0"]).await, Said::Number(2));
+    let seen = monitor.seen().await;
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    redis.pause();
+    let url = redis.url();
+    let silent = tokio::time::timeout(std::time::Duration::from_millis(200), redis.ask(&["GET", "a"])).await;
+    assert!(silent.is_err(), "a paused server answered: {silent:?}");
+    redis.resume();
+    redis.kill();
+    redis.start_again().await;
+    assert_eq!((redis.url(), redis.ask(&["GET", "a"]).await), (url, Said::Text("2".to_owned())));
+}
+
+#[tokio::test]
+async fn a_sentinel_makes_a_replica_the_primary() {
+    let mut primary = Redis::start().await;
+    let replica = Redis::replica_of(&primary).await;
+    replica.reaches("master_link_status", "up").await;
+    let sentinel = Redis::sentinel_of(&primary).await;
+    let known = ["SENTINEL", "REPLICAS", "watched"];
+    while !matches!(sentinel.ask(&known).await, Said::List(list) if !list.is_empty()) {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    primary.kill();
+    replica.reaches("role", "master").await;
 }

@@ -11,6 +11,7 @@ pub mod proxy;
 pub mod raw;
 pub mod refusal;
 pub mod reply;
+pub mod servers;
 pub mod upstream;
 pub mod wire;
 

@@ -1,0 +1,328 @@
+//! A Redis of Debian's package, or a Sentinel, for one test: on a free port, in a folder of its own, ended with its
+//! handle.
+//!
+//! The tests of the library include this file too: it stands on nothing but `std`, `tokio` and `tempfile`.
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+/// How long a server may take to start, stop or answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a server answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    Text(String),
+    Number(i64),
+    List(Vec<Said>),
+    Nothing,
+    Error(String),
+}
+
+impl Said {
+    /// A text, or nothing where it is none.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Text(text) | Self::Error(text) => text,
+            Self::Number(_) | Self::List(_) | Self::Nothing => "",
+        }
+    }
+}
+
+/// One running server.
+pub struct Redis {
+    program: &'static str,
+    settings: Vec<String>,
+    port: u16,
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Redis {
+    /// A Redis that forgets everything when it ends.
+    pub async fn start() -> Self {
+        Self::with(&["save", ""]).await
+    }
+
+    /// A Redis that writes each change to its disk before it answers.
+    pub async fn durable() -> Self {
+        Self::with(&["save", "", "appendonly", "yes", "appendfsync", "always"]).await
+    }
+
+    /// A Redis with these settings: name, value, name, value.
+    pub async fn with(settings: &[&str]) -> Self {
+        let lines =
+            settings.chunks(2).map(|pair| pair.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "));
+        Self::run("redis-server", lines.collect()).await
+    }
+
+    /// A replica of another.
+    pub async fn replica_of(primary: &Self) -> Self {
+        Self::with(&[
+            "save",
+            "",
+            "replicaof",
+            &format!("127.0.0.1 {}", primary.port),
+            "repl-diskless-sync-delay",
+            "0",
+        ])
+        .await
+    }
+
+    /// A Sentinel, alone, that watches a primary as `watched` and soon takes it for dead.
+    pub async fn sentinel_of(primary: &Self) -> Self {
+        let lines = [
+            format!("sentinel monitor watched 127.0.0.1 {} 1", primary.port),
+            "sentinel down-after-milliseconds watched 500".to_owned(),
+            "sentinel failover-timeout watched 5000".to_owned(),
+        ];
+        Self::run("redis-sentinel", lines.into()).await
+    }
+
+    async fn run(program: &'static str, settings: Vec<String>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for a server");
+        let began = Instant::now();
+        loop {
+            let port = free_port();
+            let mut child = spawn(program, &settings, port, folder.path());
+            // Another may have taken the port in between.
+            if answers(&mut child, port).await {
+                return Self { program, settings, port, child, folder };
+            }
+            assert!(began.elapsed() < PATIENCE, "{program} does not start: {}", log(folder.path()));
+        }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Ends it as a power cut would, or what of one a process can see.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("a server that can be killed");
+        self.child.wait().expect("a server that ended");
+    }
+
+    /// Starts it again where it was, after [`Self::kill`].
+    pub async fn start_again(&mut self) {
+        let began = Instant::now();
+        loop {
+            self.child = spawn(self.program, &self.settings, self.port, self.folder.path());
+            if answers(&mut self.child, self.port).await {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "{} does not start again", self.program);
+        }
+    }
+
+    /// Stops its processor: connections stand, and nothing answers.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "kill {signal} {}", self.child.id());
+    }
+
+    /// Asks it for one thing, on a connection of its own.
+    pub async fn ask(&self, words: &[&str]) -> Said {
+        let asked = async { Talk::open(self.port).await?.ask(words).await };
+        match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(Ok(said)) => said,
+            Ok(Err(error)) => panic!("{words:?}: {error}"),
+            Err(_) => panic!("{words:?}: no answer"),
+        }
+    }
+
+    /// One line of `INFO`, by its name.
+    pub async fn info(&self, name: &str) -> String {
+        let said = self.ask(&["INFO"]).await;
+        let line = said.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap_or_default().to_owned()
+    }
+
+    /// Waits until a line of `INFO` is so.
+    pub async fn reaches(&self, name: &str, value: &str) {
+        let began = Instant::now();
+        while self.info(name).await != value {
+            assert!(began.elapsed() < PATIENCE, "{name} never was {value}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Sees every command that it carries out from now on.
+    pub async fn monitor(&self) -> Monitor {
+        let mut talk = Talk::open(self.port).await.expect("a connection");
+        let said = talk.ask(&["MONITOR"]).await.expect("an answer");
+        assert_eq!(said, Said::Text("OK".to_owned()));
+        Monitor { talk, asks: Talk::open(self.port).await.expect("a connection") }
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        // A test that failed has nobody left who could be told.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// What a server carries out.
+pub struct Monitor {
+    talk: Talk,
+    asks: Talk,
+}
+
+impl Monitor {
+    /// What was asked of the server up to now, and not by its own scripts.
+    pub async fn seen(&mut self) -> Vec<String> {
+        // All that came before this one is told before it.
+        let mark = format!("until-{}", self.talk.marks);
+        self.talk.marks += 1;
+        self.asks.ask(&["ECHO", &mark]).await.expect("an answer");
+        let mut seen = Vec::new();
+        loop {
+            let line = self.talk.line().await.expect("a line of MONITOR");
+            if line.contains(&mark) {
+                return seen;
+            }
+            if !line.contains(" lua] ") {
+                seen.push(line);
+            }
+        }
+    }
+}
+
+/// One connection, in the protocol of Redis.
+struct Talk {
+    stream: BufReader<TcpStream>,
+    marks: usize,
+}
+
+impl Talk {
+    async fn open(port: u16) -> std::io::Result<Self> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        Ok(Self { stream: BufReader::new(stream), marks: 0 })
+    }
+
+    async fn ask(&mut self, words: &[&str]) -> std::io::Result<Said> {
+        let mut command = format!("*{}\r\n", words.len());
+        for word in words {
+            command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+        }
+        self.stream.get_mut().write_all(command.as_bytes()).await?;
+        self.said().await
+    }
+
+    async fn line(&mut self) -> std::io::Result<String> {
+        let mut line = Vec::new();
+        if self.stream.read_until(b'\n', &mut line).await? == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
+    }
+
+    fn said(&mut self) -> std::pin::Pin<Box<dyn Future<Output = std::io::Result<Said>> + Send + '_>> {
+        Box::pin(async move {
+            let line = self.line().await?;
+            let (kind, rest) = line.split_at_checked(1).ok_or(ErrorKind::InvalidData)?;
+            let number = || rest.parse::<i64>().map_err(|_| std::io::Error::from(ErrorKind::InvalidData));
+            Ok(match kind {
+                "+" => Said::Text(rest.to_owned()),
+                "-" => Said::Error(rest.to_owned()),
+                ":" => Said::Number(number()?),
+                "$" => match usize::try_from(number()?) {
+                    Ok(length) => {
+                        let mut bytes = vec![0; length + 2];
+                        self.stream.read_exact(&mut bytes).await?;
+                        bytes.truncate(length);
+                        Said::Text(String::from_utf8_lossy(&bytes).into_owned())
+                    }
+                    Err(_) => Said::Nothing,
+                },
+                "*" => match usize::try_from(number()?) {
+                    Ok(length) => {
+                        let mut list = Vec::new();
+                        for _ in 0..length {
+                            list.push(self.said().await?);
+                        }
+                        Said::List(list)
+                    }
+                    Err(_) => Said::Nothing,
+                },
+                _ => return Err(ErrorKind::InvalidData.into()),
+            })
+        })
+    }
+}
+
+fn quoted(word: &str) -> String {
+    if word.is_empty() { "\"\"".to_owned() } else { word.to_owned() }
+}
+
+fn free_port() -> u16 {
+    let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    probe.local_addr().expect("its address").port()
+}
+
+fn spawn(program: &str, settings: &[String], port: u16, folder: &Path) -> Child {
+    let own = [
+        format!("port {port}"),
+        "bind 127.0.0.1".to_owned(),
+        format!("dir {}", folder.display()),
+        format!("logfile {}/log", folder.display()),
+        "daemonize no".to_owned(),
+    ];
+    let file = folder.join("server.conf");
+    // A Sentinel writes into its file what it learned, and goes on from there.
+    if !file.exists() {
+        let lines = own.iter().chain(settings).map(|line| format!("{line}\n")).collect::<String>();
+        std::fs::write(&file, lines).expect("a file of settings");
+    } else if let Ok(text) = std::fs::read_to_string(&file) {
+        let lines = text.lines().map(|line| match line.starts_with("port ") {
+            true => format!("port {port}\n"),
+            false => format!("{line}\n"),
+        });
+        std::fs::write(&file, lines.collect::<String>()).expect("a file of settings");
+    }
+    let mut command = Command::new(program);
+    command.arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program} cannot be started ({error}): run tests/real/servers"))
+}
+
+/// Waits until it answers; `false` if it ended instead.
+async fn answers(child: &mut Child, port: u16) -> bool {
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        let asked = async { Talk::open(port).await?.ask(&["PING"]).await };
+        if let Ok(Ok(Said::Text(_))) = tokio::time::timeout(Duration::from_secs(1), asked).await {
+            return child.try_wait().is_ok_and(|ended| ended.is_none());
+        }
+        if child.try_wait().is_ok_and(|ended| ended.is_some()) {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    false
+}
+
+fn log(folder: &Path) -> String {
+    std::fs::read_to_string(folder.join("log")).unwrap_or_default()
+}
