@@ -183,6 +183,11 @@ impl Before {
             Self::Unknown => phase == Phase::Unknown,
         }
     }
+
+    /// Whether the record's owner may take this step from a phase.
+    pub fn allows(self, phase: Phase, set: &Set) -> bool {
+        self.fits(phase) || is_late_end(phase, self, set)
+    }
 }
 
 /// What a step makes of a record.
@@ -211,7 +216,7 @@ pub fn step(standing: Option<&Record>, owner: Owner, before: Before, set: &Set) 
     let Some(record) = standing else {
         return if matches!(set, Set::Remove) { Step::Already } else { Step::Lost };
     };
-    if record.owner == owner && (before.fits(record.state.phase()) || is_late_end(record, before, set)) {
+    if record.owner == owner && before.allows(record.state.phase(), set) {
         return Step::Apply;
     }
     let already = match set {
@@ -223,12 +228,12 @@ pub fn step(standing: Option<&Record>, owner: Owner, before: Before, set: &Set) 
 }
 
 /// Others took the owner for dead and its outcome for unknown; it knows the outcome after all (S3).
-fn is_late_end(record: &Record, before: Before, set: &Set) -> bool {
+fn is_late_end(phase: Phase, before: Before, set: &Set) -> bool {
     let ends = match set {
         Set::State(state) => state.phase() == Phase::Done,
         Set::Replace(_) | Set::Remove => true,
     };
-    ends && before == Before::Forwarded && record.state.phase() == Phase::Unknown
+    ends && before == Before::Forwarded && phase == Phase::Unknown
 }
 
 /// What a request with a key is told by the record that stands there.

@@ -8,6 +8,8 @@ mod by_id;
 #[cfg(test)]
 mod conformance;
 pub mod disk;
+#[cfg(test)]
+mod finished;
 pub mod memory;
 mod minted;
 #[cfg(test)]

@@ -51,7 +51,7 @@ struct Resolution1<'a> {
 
 /// A value that this build cannot read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Unreadable;
+pub(in crate::store) struct Unreadable;
 
 /// A record, with its kept answer behind it.
 pub(super) fn encode(record: &Record, answer: &[u8]) -> Vec<u8> {
@@ -87,6 +87,20 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Record, &[u8]), Unreadable> {
         state: plain.state.try_into()?,
     };
     Ok((record, answer))
+}
+
+/// A state alone, for a store that keeps the rest of a record in columns of its own.
+pub(in crate::store) fn encode_state(state: &State) -> Vec<u8> {
+    postcard::to_extend(&State1::from(state), vec![FORMAT]).unwrap_or_default()
+}
+
+/// The other way round.
+///
+/// # Errors
+/// Another format, or bytes that are none.
+pub(in crate::store) fn decode_state(bytes: &[u8]) -> Result<State, Unreadable> {
+    let (&FORMAT, bytes) = bytes.split_first().ok_or(Unreadable)? else { return Err(Unreadable) };
+    postcard::from_bytes::<State1>(bytes).map_err(|_| Unreadable)?.try_into()
 }
 
 /// An operator's word.

@@ -5,7 +5,7 @@
 
 mod batch;
 mod file;
-mod format;
+pub(super) mod format;
 mod image;
 mod lock;
 mod mend;
