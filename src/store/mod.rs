@@ -8,12 +8,14 @@ mod by_id;
 #[cfg(test)]
 mod conformance;
 pub mod disk;
-#[cfg(test)]
+#[cfg(any(feature = "postgres", feature = "redis"))]
 mod finished;
 pub mod memory;
 mod minted;
 #[cfg(test)]
 pub(crate) mod model;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod reply;
 pub mod shared;
 mod unsettled;

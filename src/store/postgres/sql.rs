@@ -1,0 +1,116 @@
+//! The statements, each one round trip. They are parsed and planned by the server whenever they come: what is behind
+//! them is kept by functions, whose plans the server's sessions keep.
+
+use super::rows::RECORD;
+use super::schema::Schema;
+
+/// All of them, for one schema.
+pub(super) struct Sql {
+    pub(super) claim: String,
+    pub(super) commit: String,
+    pub(super) read: String,
+    pub(super) answer: String,
+    pub(super) resolutions: String,
+    pub(super) number: String,
+    pub(super) moves: String,
+    pub(super) minted: String,
+    pub(super) unknown: String,
+    pub(super) scan_done: String,
+    pub(super) scan_running: String,
+    pub(super) scan_unknown: String,
+    pub(super) scan_all: String,
+    pub(super) sweep: String,
+    pub(super) take_turn: String,
+    pub(super) end_turn: String,
+    pub(super) leave_line: String,
+    pub(super) end_rest: String,
+    pub(super) busy: String,
+    pub(super) watch: String,
+    pub(super) lapsed: String,
+    pub(super) left_by: String,
+    pub(super) bury: String,
+    pub(super) hello: String,
+    pub(super) renew: String,
+    pub(super) bye: String,
+    pub(super) poll: String,
+}
+
+/// Whether it takes writes.
+pub(super) const REACH: &str = "select current_setting('transaction_read_only') = 'off' as takes_writes";
+
+const LAPSED: &str = "
+    select i.id as instance, floor(extract(epoch from clock_timestamp() - i.until) * 1000)::bigint as ago
+    from {s}.instance i
+    where i.until <= clock_timestamp() and (
+        exists (select from {s}.record r where r.instance = i.id)
+        or exists (select from {s}.turn t where t.instance = i.id or i.id = any (t.line))
+    )
+    union all
+    -- Whose sign of life is gone while something of it came late. Each instance costs one look at the index.
+    select o.instance, 0 from (
+        with recursive owners as (
+            (select r.instance from {s}.record r where r.instance is not null order by r.instance limit 1)
+            union all
+            select (select r.instance from {s}.record r where r.instance > o.instance order by r.instance limit 1)
+            from owners o where o.instance is not null
+        ) select instance from owners where instance is not null
+    ) o where not exists (select from {s}.instance i where i.id = o.instance)";
+
+const POLL: &str = "
+    select 0 as kind, w.id from unnest($1) w(id)
+    left join {s}.record r on r.id = w.id where r.id is null or r.phase not in (0, 1)
+    union all
+    select 1, t.resource from {s}.turn t
+    where t.resource = any ($2) and t.token is null
+        and coalesce(t.rest_until <= clock_timestamp(), true) and (t.line = '{}' or t.line[1] = $3)";
+
+impl Sql {
+    pub(super) fn new(schema: &Schema) -> Self {
+        let sql = |text: &str| schema.fill(text);
+        let call = |function: &str, parameters: usize| {
+            let numbered: Vec<_> = (1..=parameters).map(|n| format!("${n}")).collect();
+            schema.fill(&format!("select * from {{s}}.{function}({})", numbered.join(", ")))
+        };
+        let records =
+            |rest: &str| schema.fill(&format!("select id, {RECORD} from {{s}}.record where {rest}"));
+        Self {
+            claim: call("claim_1", 16),
+            commit: call("commit_1", 31),
+            read: records("id = $1 and coalesce(expires_at > $2, true)"),
+            answer: sql("select answer from {s}.record where id = $1"),
+            resolutions: sql("select executed, who, why, moment, expires_at from {s}.resolution
+                where id = $1 and expires_at > $2 order by n desc limit 1000"),
+            number: sql("select {s}.number_1() as number"),
+            moves: call("move_1", 6),
+            minted: sql("select case when later_at <= $2 then later else number end as number
+                from {s}.counter where resource = $1"),
+            unknown: sql("select count(*) as n from {s}.record where unsettled and phase = 3"),
+            scan_done: records("expires_at > $2 and phase = 2 limit $1"),
+            scan_running: records("instance is not null and phase = $3 and $2 = $2 limit $1"),
+            scan_unknown: records("unsettled and phase = 3 and expires_at > $2 limit $1"),
+            scan_all: records("coalesce(expires_at > $2, true) limit $1"),
+            sweep: call("sweep_1", 3),
+            take_turn: call("take_turn_1", 5),
+            end_turn: call("end_turn_1", 3),
+            leave_line: call("leave_line_1", 2),
+            end_rest: call("end_rest_1", 1),
+            busy: sql("select name, token is not null as in_flight,
+                    ceil(extract(epoch from rest_until - clock_timestamp()) * 1000)::bigint as rest_ms
+                from {s}.turn
+                where token is not null or line <> '{}' or rest_until > clock_timestamp() limit $1"),
+            watch: call("watch_1", 2),
+            lapsed: sql(LAPSED),
+            left_by: records("instance = $1 limit $2"),
+            bury: call("bury_1", 1),
+            hello: sql("insert into {s}.instance (id, until, listens)
+                values ($1, clock_timestamp() + $2 * interval '1 millisecond', $3)
+                returning (select epoch from {s}.schema) as epoch"),
+            renew: sql("update {s}.instance
+                set until = clock_timestamp() + $2 * interval '1 millisecond', listens = $3
+                where id = $1 and until > clock_timestamp() returning (select epoch from {s}.schema) as epoch"),
+            bye: sql("update {s}.instance set until = clock_timestamp(), listens = false
+                where id = $1 and until > clock_timestamp()"),
+            poll: sql(POLL),
+        }
+    }
+}

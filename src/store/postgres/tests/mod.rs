@@ -1,0 +1,44 @@
+//! On a real PostgreSQL.
+
+#[allow(dead_code, unreachable_pub, reason = "shared with the integration tests, and each uses a part")]
+#[path = "../../../../tests/harness/servers/postgres.rs"]
+mod servers;
+
+mod conforms;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+
+use super::{Options, Postgres};
+use crate::store::Store;
+
+/// A server that all share who do not break it; ended by its guard.
+pub(super) async fn server() -> &'static servers::Postgres {
+    static SERVER: OnceCell<servers::Postgres> = OnceCell::const_new();
+    SERVER.get_or_init(servers::Postgres::start).await
+}
+
+/// A schema that nobody else has.
+pub(super) fn schema() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("test-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+pub(super) fn options(url: &str, schema: &str) -> Options {
+    Options {
+        url: url.to_owned(),
+        schema: schema.to_owned(),
+        advisory: false,
+        alive: Duration::from_secs(2),
+        patience: Duration::from_secs(5),
+        connections: 4,
+        max_memory: 1 << 20,
+    }
+}
+
+pub(super) async fn open(url: &str, schema: &str) -> Arc<dyn Store> {
+    Postgres::open(options(url, schema)).await.unwrap()
+}
