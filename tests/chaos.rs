@@ -6,6 +6,7 @@
 
 mod courses;
 mod crew;
+mod ground;
 mod history;
 mod history_tests;
 mod journal;
@@ -22,12 +23,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use courses::{course_of, resources};
 use crew::{Crew, Member};
+use ground::Ground;
 use line::Line;
 use relay::Relay;
 use settings::Settings;
@@ -52,29 +53,42 @@ async fn a_campaign_in_memory_keeps_every_promise() {
     campaign(Settings::short("memory", 12).or_as_given()).await;
 }
 
+// S1, S3, K6, K7, K11, K12, Q1, Q4, Q5, O4: three instances on one Redis, which is killed and stopped itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_campaign_of_three_on_redis_keeps_every_promise() {
+    campaign(Settings::short("redis", 25).or_as_given()).await;
+}
+
+// The same on a Postgres.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_campaign_of_three_on_postgres_keeps_every_promise() {
+    campaign(Settings::short("postgres", 25).or_as_given()).await;
+}
+
 async fn campaign(settings: Settings) {
     println!("{settings}");
-    let folder = TempDir::new().expect("a temporary directory");
-    let store = match settings.store.as_str() {
-        "disk" => format!("disk:{}", folder.path().join("store").display()),
-        other => format!("{other}:"),
-    };
+    let ground = Ground::of(&settings.store).await;
     let calm = Arc::new(AtomicBool::new(true));
     let ledger = Ledger::mortal(courses::LIFE, true, storm::answers(settings.seed, calm.clone())).await;
     for resource in resources().filter(|resource| course_of(resource).register) {
         ledger.holds(&resource, json!({"rev": "first"}));
     }
     let behind = Relay::to(ledger.upstream.address(), settings.seed + 1).await;
-    let proxy = Proxy::start(&courses::configuration(&store, &behind.url())).await;
-    let before = Relay::to(proxy.addr(), settings.seed + 2).await;
+    let configuration = courses::configuration(&ground.url(), &behind.url());
+    let (mut proxies, mut before) = (Vec::new(), Vec::new());
+    for instance in 0..settings.instances() {
+        let proxy = Proxy::start(&configuration).await;
+        before.push(Relay::to(proxy.addr(), settings.seed + 2 + instance as u64).await);
+        proxies.push(proxy);
+    }
     let crew = Arc::new(Crew {
         journal: journal::Journal::default(),
-        address: before.address(),
+        addresses: before.iter().map(Relay::address).collect(),
         rude: settings.faults.have("rude"),
         stopped: AtomicBool::new(false),
         open: parking_lot::Mutex::default(),
     });
-    let mut storm = Storm::new(&settings, proxy, ledger, (before, behind), calm);
+    let mut storm = Storm::new(&settings, proxies, (ledger, ground), (before, behind), calm);
     let mut members = JoinSet::new();
     for number in 0..settings.agents {
         members.spawn(Member::new(number, settings.seed, &crew).work());
@@ -84,7 +98,9 @@ async fn campaign(settings: Settings) {
     let mut breaches = gathers(&mut members).await;
     breaches.extend(goes_on(&settings, &crew).await);
     breaches.extend(operator(&storm, &crew).await);
-    assert!(storm.proxy.terminate().await.success(), "O5");
+    for proxy in &mut storm.proxies {
+        assert!(proxy.terminate().await.success(), "O5");
+    }
     breaches.extend(crew.journal.all_strange());
     let evidence = Evidence {
         effects: storm.ledger.effects(),
@@ -135,10 +151,10 @@ async fn goes_on(settings: &Settings, crew: &Arc<Crew>) -> Vec<String> {
 /// What is still unknown is ended by an operator who looks into the ledger, and then answered so.
 async fn operator(storm: &Storm, crew: &Arc<Crew>) -> Vec<String> {
     let mut found = Vec::new();
-    let admin = Agent::admin(&storm.proxy);
+    let admin = Agent::admin(&storm.proxies[0]);
     let open = std::mem::take(&mut *crew.open.lock());
     for write in open.iter().rev().take(30) {
-        let line = Line::to(&crew.address);
+        let line = Line::to(&crew.addresses);
         let sender = sending::Sender { line: &line, journal: &crew.journal };
         let Some((answer, _)) = sender.send(write).await else {
             found.push(format!("no answer in quiet to {write:?}"));
@@ -174,7 +190,8 @@ fn report(storm: &Storm, crew: &Crew, evidence: &Evidence, breaches: &[String]) 
         evidence.effects.len()
     );
     println!("{unknown} unknown, {lost} without an answer, {judged} operations judged");
-    println!("{}, {} + {} connections cut", storm.figures, storm.before.cuts(), storm.behind.cuts());
+    let before: u64 = storm.before.iter().map(Relay::cuts).sum();
+    println!("{}, {before} + {} connections cut", storm.figures, storm.behind.cuts());
     println!("{} violations", breaches.len());
     for breach in breaches.iter().take(5) {
         println!("--- {breach}");

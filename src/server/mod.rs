@@ -20,13 +20,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin;
 use crate::config::Config;
-use crate::config::checked::StoreUrl;
+use crate::config::checked::{Locks, StoreUrl};
 use crate::http::timestamp::now;
 use crate::observe::Fill;
 use crate::stack::Gate;
 use crate::store::Store;
 use crate::store::disk::{self, Disk};
 use crate::store::memory::Memory;
+#[cfg(feature = "postgres")]
+use crate::store::postgres::{self, Postgres};
 
 /// A server that runs.
 pub struct Running {
@@ -62,7 +64,7 @@ impl Running {
     /// [`NotStarted`] names the address or the store that could not be had.
     pub async fn start(config: Config) -> Result<Self, NotStarted> {
         let config = Arc::new(config);
-        let (store, observed) = stores(&config)?;
+        let (store, observed) = stores(&config).await?;
         let gate = Gate::new(&config, store, observed);
         match gate.recover().await {
             Ok(0) => {}
@@ -153,7 +155,7 @@ impl Running {
 type Stores = (Arc<dyn Store>, Arc<dyn Store>);
 
 /// The store of the configuration, and the one for what is only observed (R4).
-fn stores(config: &Config) -> Result<Stores, NotStarted> {
+async fn stores(config: &Config) -> Result<Stores, NotStarted> {
     let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let epoch = u64::try_from(epoch.as_micros()).unwrap_or(u64::MAX);
     let max_memory = config.store.max_memory;
@@ -167,9 +169,24 @@ fn stores(config: &Config) -> Result<Stores, NotStarted> {
             let store = Disk::open(path, options).map_err(|why| NotStarted(format!("store.url: {why}")))?;
             Ok((Arc::new(store), Arc::new(Memory::new(max_memory / 8, epoch))))
         }
-        StoreUrl::Redis(_) | StoreUrl::Postgres(_) => {
-            Err(NotStarted("store.url: this build has no such store".to_owned()))
+        StoreUrl::Redis(_) => Err(NotStarted("store.url: this build has no such store".to_owned())),
+        #[cfg(feature = "postgres")]
+        StoreUrl::Postgres(url) => {
+            let options = postgres::Options {
+                url: url.expose().to_owned(),
+                schema: config.store.schema.clone(),
+                advisory: config.store.turns == Locks::Advisory,
+                alive: config.store.alive,
+                patience: config.limits.store,
+                connections: config.store.connections,
+                max_memory,
+            };
+            let store =
+                Postgres::open(options).await.map_err(|why| NotStarted(format!("store.url: {why}")))?;
+            Ok((store, Arc::new(Memory::new(max_memory / 8, epoch))))
         }
+        #[cfg(not(feature = "postgres"))]
+        StoreUrl::Postgres(_) => Err(NotStarted("store.url: this build has no such store".to_owned())),
     }
 }
 

@@ -60,7 +60,7 @@ pub fn resources() -> impl Iterator<Item = String> {
 /// The configuration, with waits so short that all of them happen within seconds.
 pub fn configuration(store: &str, upstream: &str) -> String {
     let mut text = format!(
-        "[server]\nshutdown_grace = \"1s\"\n[log]\nlevel = \"warn\"\n[store]\nurl = \"{store}\"\n\
+        "[server]\nshutdown_grace = \"1s\"\n[log]\nlevel = \"warn\"\n[store]\nurl = \"{store}\"\nalive = \"1s\"\n\
          [idempotency]\nsettle = \"{SETTLE}\"\nmax_wait = \"2s\"\n[queue]\nmax_wait = \"2s\"\nmax_waiting = 12\n\
          [limits]\nupstream_response = \"600ms\"\nupstream_idle = \"600ms\"\n"
     );

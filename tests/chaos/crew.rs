@@ -20,8 +20,8 @@ use crate::harness::ledger::tick;
 /// What all agents of a campaign share.
 pub struct Crew {
     pub journal: Journal,
-    /// The relay before the proxy.
-    pub address: String,
+    /// The relays before the proxies.
+    pub addresses: Vec<String>,
     pub rude: bool,
     pub stopped: AtomicBool,
     /// Writes whose end their agents were told is unknown, until an operator says.
@@ -58,7 +58,7 @@ const TIME: Duration = Duration::from_secs(20);
 
 impl Member {
     pub fn new(number: usize, seed: u64, crew: &Arc<Crew>) -> Member {
-        let line = Arc::new(Line::to(&crew.address));
+        let line = Arc::new(Line::to(&crew.addresses));
         let rng = fastrand::Rng::with_seed(seed.wrapping_mul(1_000_003).wrapping_add(number as u64));
         Member { number, rng, line, crew: crew.clone(), written: 0, known: HashMap::new() }
     }

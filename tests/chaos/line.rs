@@ -10,24 +10,26 @@ use crate::harness::Answer;
 use crate::harness::wire::{self, Framing};
 
 pub struct Line {
-    address: String,
+    addresses: Vec<String>,
     kept: Mutex<Option<BufReader<TcpStream>>>,
 }
 
 impl Line {
-    pub fn to(address: &str) -> Line {
-        Line { address: address.to_owned(), kept: Mutex::new(None) }
+    /// To one of these, another each time, as behind a load balancer.
+    pub fn to(addresses: &[String]) -> Line {
+        Line { addresses: addresses.to_vec(), kept: Mutex::new(None) }
     }
 
     pub async fn fresh(&self) -> Option<BufReader<TcpStream>> {
-        let stream = TcpStream::connect(&self.address).await.ok()?;
+        let stream = TcpStream::connect(fastrand::choice(&self.addresses)?).await.ok()?;
         stream.set_nodelay(true).ok()?;
         Some(BufReader::new(stream))
     }
 
     /// The whole answer, or nothing where the connection ended before it was there.
     pub async fn exchange(&self, request: &[u8]) -> Option<Answer> {
-        let kept = self.kept.lock().take();
+        // One connection after the other to one proxy would not show what a retry meets on another.
+        let kept = self.kept.lock().take().filter(|_| self.addresses.len() == 1 || fastrand::bool());
         let mut stream = match kept {
             Some(stream) => stream,
             None => self.fresh().await?,

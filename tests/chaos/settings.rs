@@ -9,7 +9,7 @@ pub struct Settings {
     pub seed: u64,
     pub agents: usize,
     pub length: Duration,
-    /// `disk` or `memory`.
+    /// `disk`, `memory`, `redis` or `postgres`.
     pub store: String,
     pub faults: Faults,
 }
@@ -19,8 +19,9 @@ pub struct Settings {
 pub struct Faults(Vec<String>);
 
 /// `kill` is `kill -9`, `term` SIGTERM, `stop` SIGSTOP; `cut` and `hold` are of connections on both sides;
-/// `upstream` restarts it; `answers` are its own faults; `rude` agents leave, double, hurry and lie.
-const FAULTS: [&str; 8] = ["kill", "term", "stop", "cut", "hold", "upstream", "answers", "rude"];
+/// `upstream` restarts it; `answers` are its own faults; `rude` agents leave, double, hurry and lie; `store` kills and
+/// stops a store that is a server.
+const FAULTS: [&str; 9] = ["kill", "term", "stop", "cut", "hold", "upstream", "answers", "rude", "store"];
 
 impl Faults {
     pub fn all() -> Faults {
@@ -42,6 +43,11 @@ impl Faults {
 }
 
 impl Settings {
+    /// How many proxies there are: on a store that can be shared, some.
+    pub fn instances(&self) -> usize {
+        if matches!(self.store.as_str(), "disk" | "memory") { 1 } else { 3 }
+    }
+
     pub fn short(store: &str, seconds: u64) -> Settings {
         Settings {
             seed: fastrand::u64(..1_000_000),
@@ -71,6 +77,9 @@ impl Settings {
     fn possible(mut self) -> Settings {
         if self.store == "memory" {
             self.faults.0.retain(|name| name != "kill" && name != "term");
+        }
+        if self.instances() == 1 {
+            self.faults.0.retain(|name| name != "store");
         }
         self
     }

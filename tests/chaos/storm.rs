@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use super::courses::HOLD;
+use super::ground::Ground;
 use super::journal::clock;
 use super::relay::Relay;
 use super::settings::{Faults, Settings};
@@ -17,10 +18,11 @@ use crate::harness::ledger::{Fault, Ledger};
 use crate::harness::upstream::Seen;
 
 pub struct Storm {
-    pub proxy: Proxy,
+    pub proxies: Vec<Proxy>,
     pub ledger: Ledger,
-    /// Between the agents and the proxy, and between the proxy and the upstream.
-    pub before: Relay,
+    ground: Ground,
+    /// Between the agents and each proxy, and between the proxies and the upstream.
+    pub before: Vec<Relay>,
     pub behind: Relay,
     pub calm: Arc<AtomicBool>,
     faults: Faults,
@@ -36,13 +38,14 @@ pub struct Figures {
     cuts: u32,
     holds: u32,
     upstreams: u32,
+    stores: u32,
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { kills, ends, stops, cuts, holds, upstreams } = self;
+        let Figures { kills, ends, stops, cuts, holds, upstreams, stores } = self;
         write!(f, "{kills} kills, {ends} graceful ends, {stops} stops, {cuts} cuts of all connections, ")?;
-        write!(f, "{holds} holds, {upstreams} upstream restarts")
+        write!(f, "{holds} holds, {upstreams} upstream restarts, {stores} of the store")
     }
 }
 
@@ -71,90 +74,98 @@ pub fn answers(seed: u64, calm: Arc<AtomicBool>) -> impl Fn(&Seen) -> Fault + Se
 impl Storm {
     pub fn new(
         settings: &Settings,
-        proxy: Proxy,
-        ledger: Ledger,
-        relays: (Relay, Relay),
+        proxies: Vec<Proxy>,
+        (ledger, ground): (Ledger, Ground),
+        relays: (Vec<Relay>, Relay),
         calm: Arc<AtomicBool>,
     ) -> Storm {
         let rng = fastrand::Rng::with_seed(settings.seed);
         let (before, behind) = relays;
         let faults = settings.faults.clone();
-        Storm { proxy, ledger, before, behind, calm, faults, rng, figures: Figures::default() }
+        Storm { proxies, ledger, ground, before, behind, calm, faults, rng, figures: Figures::default() }
     }
 
     /// Makes trouble until then, and ends with everything up and quiet.
     pub async fn rages(&mut self, until: Instant) {
         self.calm.store(!self.faults.have("answers"), Ordering::Relaxed);
         let breaks = if self.faults.have("cut") { 30 } else { 0 };
-        self.before.breaks_one_in(breaks);
+        self.before.iter().for_each(|relay| relay.breaks_one_in(breaks));
         self.behind.breaks_one_in(2 * breaks);
         while Instant::now() < until {
             sleep(Duration::from_millis(self.rng.u64(50..900))).await;
             self.strikes().await;
         }
-        self.before.breaks_one_in(0);
+        self.before.iter().for_each(|relay| relay.breaks_one_in(0));
         self.behind.breaks_one_in(0);
         self.calm.store(true, Ordering::Relaxed);
     }
 
     async fn strikes(&mut self) {
-        let names = ["kill", "kill", "term", "stop", "cut", "cut", "hold", "upstream"];
+        let names = ["kill", "kill", "term", "stop", "cut", "cut", "hold", "upstream", "store"];
         let name = names[self.rng.usize(..names.len())];
         if !self.faults.have(name) {
             return;
         }
-        println!("{:>7} {name}", clock());
+        let which = self.rng.usize(..self.proxies.len());
+        println!("{:>7} {name} {which}", clock());
         match name {
-            "kill" => self.kills().await,
-            "term" => self.ends().await,
-            "stop" => self.stops().await,
-            "cut" => self.cuts(),
-            "hold" => self.holds().await,
+            "kill" => self.kills(which).await,
+            "term" => self.ends(which).await,
+            "stop" => self.stops(which).await,
+            "cut" => self.cuts(which),
+            "hold" => self.holds(which).await,
+            "store" => self.shakes_the_store().await,
             _ => self.moves_the_upstream().await,
         }
     }
 
-    async fn kills(&mut self) {
+    async fn kills(&mut self, which: usize) {
         self.figures.kills += 1;
         // Nobody else's listener is mistaken for the proxy, should it get the port that is free now.
-        self.before.moves("");
-        self.proxy.kill();
-        self.starts().await;
+        self.before[which].moves("");
+        self.proxies[which].kill();
+        self.starts(which).await;
     }
 
-    async fn ends(&mut self) {
+    async fn ends(&mut self, which: usize) {
         self.figures.ends += 1;
-        self.before.moves("");
-        let status = self.proxy.terminate().await;
+        self.before[which].moves("");
+        let status = self.proxies[which].terminate().await;
         assert!(status.success(), "O5: ended with {status}");
-        self.starts().await;
+        self.starts(which).await;
     }
 
-    async fn starts(&mut self) {
+    async fn starts(&mut self, which: usize) {
         sleep(Duration::from_millis(self.rng.u64(0..200))).await;
-        self.proxy.restart().await;
-        self.before.moves(self.proxy.addr());
+        self.proxies[which].restart().await;
+        self.before[which].moves(self.proxies[which].addr());
     }
 
-    async fn stops(&mut self) {
+    async fn stops(&mut self, which: usize) {
         self.figures.stops += 1;
-        self.proxy.signal("STOP");
+        self.proxies[which].signal("STOP");
         sleep(Duration::from_millis(self.rng.u64(20..1_500))).await;
         if self.faults.have("kill") && self.rng.u8(0..4) == 0 {
-            return self.kills().await;
+            return self.kills(which).await;
         }
-        self.proxy.signal("CONT");
+        self.proxies[which].signal("CONT");
     }
 
-    fn cuts(&mut self) {
+    fn cuts(&mut self, which: usize) {
         self.figures.cuts += 1;
-        if self.rng.bool() { self.before.cut_all() } else { self.behind.cut_all() }
+        if self.rng.bool() { self.before[which].cut_all() } else { self.behind.cut_all() }
     }
 
-    async fn holds(&mut self) {
+    async fn holds(&mut self, which: usize) {
         self.figures.holds += 1;
         let time = Duration::from_millis(self.rng.u64(10..HOLD.as_millis() as u64));
-        if self.rng.bool() { self.before.hold(time).await } else { self.behind.hold(time).await }
+        if self.rng.bool() { self.before[which].hold(time).await } else { self.behind.hold(time).await }
+    }
+
+    async fn shakes_the_store(&mut self) {
+        self.figures.stores += 1;
+        let time = Duration::from_millis(self.rng.u64(20..1_500));
+        if self.rng.bool() { self.ground.pauses(time).await } else { self.ground.falls(time).await }
     }
 
     async fn moves_the_upstream(&mut self) {

@@ -222,7 +222,6 @@ fn what_is_not_built_is_told() {
     for rest in [
         "[server]\ntls = { cert = \"c\", key = \"k\" }",
         "[store]\nurl = \"redis://user:pw@h\"",
-        "[store]\nurl = \"postgres://user:pw@h/db\"",
         "[store]\nsecret = \"x\"",
         "leases = true",
         "events = \"own\"",

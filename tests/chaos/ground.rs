@@ -1,0 +1,71 @@
+//! What the proxies of a campaign keep their records in, and the trouble that it can be given itself.
+
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::harness::servers::postgres::Postgres;
+use crate::harness::servers::redis::Redis;
+
+pub enum Ground {
+    Memory,
+    Disk(TempDir),
+    Redis(Redis),
+    Postgres(Postgres),
+}
+
+impl Ground {
+    pub async fn of(store: &str) -> Ground {
+        match store {
+            "memory" => Ground::Memory,
+            "disk" => Ground::Disk(TempDir::new().expect("a temporary directory")),
+            "redis" => Ground::Redis(Redis::durable().await),
+            "postgres" => Ground::Postgres(Postgres::start().await),
+            other => panic!("no store {other:?}"),
+        }
+    }
+
+    /// As the configuration names it.
+    pub fn url(&self) -> String {
+        match self {
+            Ground::Memory => "memory:".to_owned(),
+            Ground::Disk(folder) => format!("disk:{}", folder.path().join("store").display()),
+            Ground::Redis(redis) => redis.url(),
+            Ground::Postgres(postgres) => postgres.url(),
+        }
+    }
+
+    /// It stands still for a while.
+    pub async fn pauses(&self, time: Duration) {
+        match self {
+            Ground::Memory | Ground::Disk(_) => {}
+            Ground::Redis(redis) => {
+                redis.pause();
+                tokio::time::sleep(time).await;
+                redis.resume();
+            }
+            Ground::Postgres(postgres) => {
+                postgres.pause();
+                tokio::time::sleep(time).await;
+                postgres.resume();
+            }
+        }
+    }
+
+    /// It is killed, and comes back a little later with all that it acknowledged.
+    pub async fn falls(&mut self, time: Duration) {
+        match self {
+            Ground::Memory | Ground::Disk(_) => {}
+            Ground::Redis(redis) => {
+                redis.kill();
+                tokio::time::sleep(time).await;
+                redis.start_again().await;
+            }
+            Ground::Postgres(postgres) => {
+                postgres.kill();
+                tokio::time::sleep(time).await;
+                postgres.start_again().await;
+            }
+        }
+    }
+}
