@@ -105,8 +105,8 @@ pub enum Claimed {
 
 /// A store. Every step is atomic and by compare-and-swap; each `now` is the caller's clock.
 pub trait Store: Send + Sync {
-    /// Puts a record where there is none, or only an expired one. It may be forwarded already, where nothing stands
-    /// between claim and call.
+    /// Puts a record where there is none, or only an expired one. On a store that is shared it may be forwarded
+    /// already, where nothing stands between claim and call.
     fn claim(&self, id: RecordId, record: Record, now: Millis) -> Reply<Claimed>;
 
     /// What stands under an id, unless it has expired.
