@@ -312,7 +312,8 @@ pub(super) async fn only_what_expired_is_forgotten(case: &Case) {
     assert_eq!(case.store.unknown().await.unwrap(), 0);
     assert!(case.store.fill_ratio().await.unwrap() < full || !is_bounded);
     assert_eq!((case.phase(3).await, case.phase(4).await), (Some(Phase::Done), Some(Phase::Claimed)));
-    assert!(case.claim(1, 9).await && case.claim(2, 9).await);
+    let late = Case { store: Arc::clone(&case.store), now: case.now + 20 };
+    assert!(late.claim(1, 9).await && late.claim(2, 9).await);
 }
 
 /// Runs every case, each on a store of its own.

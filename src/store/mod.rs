@@ -16,6 +16,8 @@ mod minted;
 pub(crate) mod model;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod reply;
 pub mod shared;
 mod unsettled;

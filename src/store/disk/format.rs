@@ -54,7 +54,7 @@ struct Resolution1<'a> {
 pub(in crate::store) struct Unreadable;
 
 /// A record, with its kept answer behind it.
-pub(super) fn encode(record: &Record, answer: &[u8]) -> Vec<u8> {
+pub(in crate::store) fn encode(record: &Record, answer: &[u8]) -> Vec<u8> {
     let plain = Record1 {
         owner: record.owner.0,
         fingerprint: *record.fingerprint.as_bytes(),
@@ -75,7 +75,7 @@ pub(super) fn encode(record: &Record, answer: &[u8]) -> Vec<u8> {
 ///
 /// # Errors
 /// Another format, or bytes that are none.
-pub(super) fn decode(bytes: &[u8]) -> Result<(Record, &[u8]), Unreadable> {
+pub(in crate::store) fn decode(bytes: &[u8]) -> Result<(Record, &[u8]), Unreadable> {
     let (&FORMAT, bytes) = bytes.split_first().ok_or(Unreadable)? else { return Err(Unreadable) };
     let (plain, answer) = postcard::take_from_bytes::<Record1<'_>>(bytes).map_err(|_| Unreadable)?;
     let record = Record {
@@ -104,7 +104,7 @@ pub(in crate::store) fn decode_state(bytes: &[u8]) -> Result<State, Unreadable> 
 }
 
 /// An operator's word.
-pub(super) fn encode_resolution(resolution: &Resolution) -> Vec<u8> {
+pub(in crate::store) fn encode_resolution(resolution: &Resolution) -> Vec<u8> {
     let Resolution { executed, who, why, at, .. } = resolution;
     let plain = Resolution1 { executed: *executed, who, why, at: *at };
     postcard::to_extend(&plain, vec![FORMAT]).unwrap_or_default()
@@ -114,7 +114,7 @@ pub(super) fn encode_resolution(resolution: &Resolution) -> Vec<u8> {
 ///
 /// # Errors
 /// Another format, or bytes that are none.
-pub(super) fn decode_resolution(
+pub(in crate::store) fn decode_resolution(
     id: RecordId,
     expires_at: Millis,
     bytes: &[u8],

@@ -1,0 +1,3 @@
+-- A number above all others.
+as_primary()
+return number(1)

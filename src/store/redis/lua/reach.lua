@@ -1,0 +1,3 @@
+-- Whether a step would be taken.
+as_primary()
+return 1

@@ -1,0 +1,64 @@
+//! Both suites on a real Redis, and what can happen to one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Options, Redis};
+use crate::store::Store;
+use crate::store::conformance::shared::{SharedCase, on_each_shared_case};
+use crate::store::conformance::{Case, on_each_case};
+
+#[allow(dead_code, unreachable_pub, reason = "the integration tests include it too, and each uses a part")]
+#[path = "../../../../tests/harness/servers/redis.rs"]
+mod server;
+
+fn options(url: String) -> Options {
+    Options {
+        url,
+        prefix: "onceward:".to_owned(),
+        alive: Duration::from_secs(3),
+        patience: Duration::from_secs(5),
+        connections: 16,
+        wait_replicas: 0,
+        max_memory: 8 << 20,
+    }
+}
+
+async fn open(url: String) -> Arc<Redis> {
+    Redis::open(options(url)).await.unwrap()
+}
+
+fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap()
+}
+
+async fn case(server: server::Redis) -> (Case, server::Redis) {
+    let store = open(server.url()).await;
+    (Case { store, now: now() }, server)
+}
+
+fn shared_case(server: server::Redis) -> (SharedCase, server::Redis) {
+    let url = server.url();
+    let open = Box::new(move || {
+        let url = url.clone();
+        let opened: std::pin::Pin<Box<dyn Future<Output = Arc<dyn Store>> + Send>> =
+            Box::pin(async move { open(url).await as Arc<dyn Store> });
+        opened
+    });
+    (SharedCase { open, now: now() }, server)
+}
+
+mod on_memory {
+    use super::*;
+
+    on_each_case!(case(server::Redis::start().await).await);
+    on_each_shared_case!(shared_case(server::Redis::start().await));
+}
+
+mod on_disk {
+    use super::*;
+
+    on_each_case!(case(server::Redis::durable().await).await);
+    on_each_shared_case!(shared_case(server::Redis::durable().await));
+}
