@@ -225,3 +225,25 @@ pub(super) fn describe(error: &Error) -> String {
         (None, None) => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // S2, S4: what is surely not done is told apart from what may be.
+    #[test]
+    fn an_error_says_whether_anything_was_done() {
+        let says = |code, severity| verdict_of(&SqlState::from_code(code), severity);
+        let error = Some(Severity::Error);
+        assert_eq!(says("40001", error), Verdict::Again);
+        assert_eq!(says("40P01", error), Verdict::Again);
+        assert_eq!(says("53100", error), Verdict::Full);
+        assert_eq!(says("53200", error), Verdict::Full);
+        assert_eq!(says("25006", error), Verdict::NotPrimary);
+        assert_eq!(says("57014", error), Verdict::Refused);
+        assert_eq!(says("57P01", Some(Severity::Fatal)), Verdict::Nobody);
+        assert_eq!(says("53100", Some(Severity::Panic)), Verdict::Nobody);
+        // An old pooler does not say how severe it is in words that are the same everywhere.
+        assert_eq!(says("08P01", None), Verdict::Nobody);
+    }
+}

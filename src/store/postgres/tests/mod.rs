@@ -5,6 +5,13 @@
 mod servers;
 
 mod conforms;
+mod crowds;
+mod faults;
+mod pooled;
+mod starts;
+mod steps;
+mod trips;
+mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,8 +19,11 @@ use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
+use tokio_postgres::{Client, NoTls};
+
 use super::{Options, Postgres};
 use crate::store::Store;
+use crate::store::conformance::shared::SharedCase;
 
 /// A server that all share who do not break it; ended by its guard.
 pub(super) async fn server() -> &'static servers::Postgres {
@@ -41,4 +51,23 @@ pub(super) fn options(url: &str, schema: &str) -> Options {
 
 pub(super) async fn open(url: &str, schema: &str) -> Arc<dyn Store> {
     Postgres::open(options(url, schema)).await.unwrap()
+}
+
+/// A store that nobody is on yet.
+pub(super) fn shared_case(url: String) -> SharedCase {
+    let schema = schema();
+    let open = Box::new(move || {
+        let (url, schema) = (url.clone(), schema.clone());
+        let opened: std::pin::Pin<Box<dyn Future<Output = _> + Send>> =
+            Box::pin(async move { open(&url, &schema).await });
+        opened
+    });
+    SharedCase { open, now: 1_000_000 }
+}
+
+/// A session to look behind the store.
+pub(super) async fn look(server: &servers::Postgres) -> Client {
+    let (client, connection) = tokio_postgres::connect(&server.url(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
 }
