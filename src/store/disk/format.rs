@@ -90,6 +90,7 @@ pub(in crate::store) fn decode(bytes: &[u8]) -> Result<(Record, &[u8]), Unreadab
 }
 
 /// A state alone, for a store that keeps the rest of a record in columns of its own.
+#[cfg(feature = "postgres")]
 pub(in crate::store) fn encode_state(state: &State) -> Vec<u8> {
     postcard::to_extend(&State1::from(state), vec![FORMAT]).unwrap_or_default()
 }
@@ -98,6 +99,7 @@ pub(in crate::store) fn encode_state(state: &State) -> Vec<u8> {
 ///
 /// # Errors
 /// Another format, or bytes that are none.
+#[cfg(feature = "postgres")]
 pub(in crate::store) fn decode_state(bytes: &[u8]) -> Result<State, Unreadable> {
     let (&FORMAT, bytes) = bytes.split_first().ok_or(Unreadable)? else { return Err(Unreadable) };
     postcard::from_bytes::<State1>(bytes).map_err(|_| Unreadable)?.try_into()
