@@ -6,7 +6,6 @@
 
 mod courses;
 mod crew;
-mod ground;
 mod history;
 mod history_tests;
 mod journal;
@@ -26,9 +25,9 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use crate::harness::ground::Ground;
 use courses::{course_of, resources};
 use crew::{Crew, Member};
-use ground::Ground;
 use line::Line;
 use relay::Relay;
 use settings::Settings;

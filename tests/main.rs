@@ -36,6 +36,7 @@ mod real_apis;
 mod refusals;
 mod routes;
 #[cfg(feature = "otlp")]
+mod shared;
 mod telemetry;
 mod tidy;
 mod turns;

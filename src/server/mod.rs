@@ -29,6 +29,8 @@ use crate::store::disk::{self, Disk};
 use crate::store::memory::Memory;
 #[cfg(feature = "postgres")]
 use crate::store::postgres::{self, Postgres};
+#[cfg(feature = "redis")]
+use crate::store::redis::{self, Redis};
 
 /// A server that runs.
 pub struct Running {
@@ -169,6 +171,21 @@ async fn stores(config: &Config) -> Result<Stores, NotStarted> {
             let store = Disk::open(path, options).map_err(|why| NotStarted(format!("store.url: {why}")))?;
             Ok((Arc::new(store), Arc::new(Memory::new(max_memory / 8, epoch))))
         }
+        #[cfg(feature = "redis")]
+        StoreUrl::Redis(url) => {
+            let options = redis::Options {
+                url: url.expose().to_owned(),
+                prefix: config.store.prefix.clone(),
+                alive: config.store.alive,
+                patience: config.limits.store,
+                connections: config.store.connections,
+                wait_replicas: config.store.wait_replicas,
+                max_memory,
+            };
+            let store = Redis::open(options).await.map_err(|why| NotStarted(format!("store.url: {why}")))?;
+            Ok((store, Arc::new(Memory::new(max_memory / 8, epoch))))
+        }
+        #[cfg(not(feature = "redis"))]
         StoreUrl::Redis(_) => Err(NotStarted("store.url: this build has no such store".to_owned())),
         #[cfg(feature = "postgres")]
         StoreUrl::Postgres(url) => {

@@ -9,11 +9,11 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use super::courses::HOLD;
-use super::ground::Ground;
 use super::journal::clock;
 use super::relay::Relay;
 use super::settings::{Faults, Settings};
 use crate::harness::Proxy;
+use crate::harness::ground::Ground;
 use crate::harness::ledger::{Fault, Ledger};
 use crate::harness::upstream::Seen;
 

@@ -221,7 +221,6 @@ fn what_contradicts_itself_is_told() {
 fn what_is_not_built_is_told() {
     for rest in [
         "[server]\ntls = { cert = \"c\", key = \"k\" }",
-        "[store]\nurl = \"redis://user:pw@h\"",
         "[store]\nsecret = \"x\"",
         "leases = true",
         "events = \"own\"",

@@ -70,6 +70,12 @@ impl Answer {
     }
 
     #[track_caller]
+    pub fn is_replay(&self) -> &Answer {
+        assert_eq!(self.header("idempotent-replayed").as_deref(), Some("true"), "no replay: {self}");
+        self
+    }
+
+    #[track_caller]
     pub fn is_first_run(&self) -> &Answer {
         assert!(
             !self.headers.contains_key("idempotent-replayed"),

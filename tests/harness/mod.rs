@@ -5,6 +5,7 @@ pub mod answer;
 #[cfg(feature = "otlp")]
 pub mod collector;
 pub mod gate;
+pub mod ground;
 pub mod http2;
 pub mod ledger;
 pub mod proxy;

@@ -1,11 +1,11 @@
-//! What the proxies of a campaign keep their records in, and the trouble that it can be given itself.
+//! What proxies keep their records in, and the trouble that it can be given itself.
 
 use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::harness::servers::postgres::Postgres;
-use crate::harness::servers::redis::Redis;
+use super::servers::postgres::Postgres;
+use super::servers::redis::Redis;
 
 pub enum Ground {
     Memory,
@@ -52,20 +52,24 @@ impl Ground {
         }
     }
 
-    /// It is killed, and comes back a little later with all that it acknowledged.
-    pub async fn falls(&mut self, time: Duration) {
+    /// It is gone while something happens, and comes back with all that it acknowledged.
+    pub async fn without<T>(&mut self, happens: impl Future<Output = T>) -> T {
         match self {
             Ground::Memory | Ground::Disk(_) => {}
-            Ground::Redis(redis) => {
-                redis.kill();
-                tokio::time::sleep(time).await;
-                redis.start_again().await;
-            }
-            Ground::Postgres(postgres) => {
-                postgres.kill();
-                tokio::time::sleep(time).await;
-                postgres.start_again().await;
-            }
+            Ground::Redis(redis) => redis.kill(),
+            Ground::Postgres(postgres) => postgres.kill(),
         }
+        let happened = happens.await;
+        match self {
+            Ground::Memory | Ground::Disk(_) => {}
+            Ground::Redis(redis) => redis.start_again().await,
+            Ground::Postgres(postgres) => postgres.start_again().await,
+        }
+        happened
+    }
+
+    /// It is killed, and comes back a little later with all that it acknowledged.
+    pub async fn falls(&mut self, time: Duration) {
+        self.without(tokio::time::sleep(time)).await;
     }
 }
