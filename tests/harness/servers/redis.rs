@@ -149,6 +149,20 @@ impl Redis {
         }
     }
 
+    /// As [`Self::ask`], with a password.
+    pub async fn ask_as(&self, password: &str, words: &[&str]) -> Said {
+        let asked = async {
+            let mut talk = Talk::open(self.port).await?;
+            talk.ask(&["AUTH", password]).await?;
+            talk.ask(words).await
+        };
+        match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(Ok(said)) => said,
+            Ok(Err(error)) => panic!("{words:?}: {error}"),
+            Err(_) => panic!("{words:?}: no answer"),
+        }
+    }
+
     /// One line of `INFO`, by its name.
     pub async fn info(&self, name: &str) -> String {
         let said = self.ask(&["INFO"]).await;

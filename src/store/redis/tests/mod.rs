@@ -1,16 +1,25 @@
 //! Both suites on a real Redis, and what can happen to one.
 
+mod failover;
+mod faults;
+mod refusals;
+mod round_trips;
+
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Options, Redis};
-use crate::store::Store;
+use crate::protocol::record::Millis;
 use crate::store::conformance::shared::{SharedCase, on_each_shared_case};
 use crate::store::conformance::{Case, on_each_case};
+use crate::store::{Store, StoreError};
 
 #[allow(dead_code, unreachable_pub, reason = "the integration tests include it too, and each uses a part")]
 #[path = "../../../../tests/harness/servers/redis.rs"]
 mod server;
+
+/// Nothing here takes as long.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn options(url: String) -> Options {
     Options {
@@ -28,9 +37,21 @@ async fn open(url: String) -> Arc<Redis> {
     Redis::open(options(url)).await.unwrap()
 }
 
-fn now() -> u64 {
+fn now() -> Millis {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     u64::try_from(since.as_millis()).unwrap()
+}
+
+/// Asks until it is answered: after a fault everything goes on.
+async fn soon<T, F: Future<Output = Result<T, StoreError>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let began = Instant::now();
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(began.elapsed() < PATIENCE, "{what}: still {error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 async fn case(server: server::Redis) -> (Case, server::Redis) {
