@@ -31,7 +31,7 @@ use crew::{Crew, Member};
 use line::Line;
 use relay::Relay;
 use settings::Settings;
-use storm::Storm;
+use storm::{Store, Storm};
 use verdict::Evidence;
 
 use crate::harness::ledger::Ledger;
@@ -73,11 +73,17 @@ async fn campaign(settings: Settings) {
         ledger.holds(&resource, json!({"rev": "first"}));
     }
     let behind = Relay::to(ledger.upstream.address(), settings.seed + 1).await;
-    let configuration = courses::configuration(&ground.url(), &behind.url());
-    let (mut proxies, mut before) = (Vec::new(), Vec::new());
+    let (mut proxies, mut before, mut below) = (Vec::new(), Vec::new(), Vec::new());
     for instance in 0..settings.instances() {
-        let proxy = Proxy::start(&configuration).await;
-        before.push(Relay::to(proxy.addr(), settings.seed + 2 + instance as u64).await);
+        let seed = settings.seed + 2 + 2 * instance as u64;
+        let mut store = ground.url();
+        if let Some(address) = ground.address() {
+            let relay = Relay::to(&address, seed + 1).await;
+            store = store.replace(&address, &relay.address());
+            below.push(relay);
+        }
+        let proxy = Proxy::start(&courses::configuration(&store, &behind.url())).await;
+        before.push(Relay::to(proxy.addr(), seed).await);
         proxies.push(proxy);
     }
     let crew = Arc::new(Crew {
@@ -87,7 +93,8 @@ async fn campaign(settings: Settings) {
         stopped: AtomicBool::new(false),
         open: parking_lot::Mutex::default(),
     });
-    let mut storm = Storm::new(&settings, proxies, (ledger, ground), (before, behind), calm);
+    let store = Store { address: ground.address().unwrap_or_default(), ground, below };
+    let mut storm = Storm::new(&settings, proxies, (ledger, store), (before, behind), calm);
     let mut members = JoinSet::new();
     for number in 0..settings.agents {
         members.spawn(Member::new(number, settings.seed, &crew).work());
@@ -190,7 +197,8 @@ fn report(storm: &Storm, crew: &Crew, evidence: &Evidence, breaches: &[String]) 
     );
     println!("{unknown} unknown, {lost} without an answer, {judged} operations judged");
     let before: u64 = storm.before.iter().map(Relay::cuts).sum();
-    println!("{}, {before} + {} connections cut", storm.figures, storm.behind.cuts());
+    let below: u64 = storm.store.below.iter().map(Relay::cuts).sum();
+    println!("{}, {before} + {} + {below} connections cut", storm.figures, storm.behind.cuts());
     println!("{} violations", breaches.len());
     for breach in breaches.iter().take(5) {
         println!("--- {breach}");

@@ -20,8 +20,9 @@ pub struct Faults(Vec<String>);
 
 /// `kill` is `kill -9`, `term` SIGTERM, `stop` SIGSTOP; `cut` and `hold` are of connections on both sides;
 /// `upstream` restarts it; `answers` are its own faults; `rude` agents leave, double, hurry and lie; `store` kills and
-/// stops a store that is a server.
-const FAULTS: [&str; 9] = ["kill", "term", "stop", "cut", "hold", "upstream", "answers", "rude", "store"];
+/// stops a store that is a server, and `part` takes one proxy's connections to it away.
+const FAULTS: [&str; 10] =
+    ["kill", "term", "stop", "cut", "hold", "upstream", "answers", "rude", "store", "part"];
 
 impl Faults {
     pub fn all() -> Faults {
@@ -79,7 +80,7 @@ impl Settings {
             self.faults.0.retain(|name| name != "kill" && name != "term");
         }
         if self.instances() == 1 {
-            self.faults.0.retain(|name| name != "store");
+            self.faults.0.retain(|name| name != "store" && name != "part");
         }
         self
     }

@@ -20,7 +20,7 @@ use crate::harness::upstream::Seen;
 pub struct Storm {
     pub proxies: Vec<Proxy>,
     pub ledger: Ledger,
-    ground: Ground,
+    pub store: Store,
     /// Between the agents and each proxy, and between the proxies and the upstream.
     pub before: Vec<Relay>,
     pub behind: Relay,
@@ -28,6 +28,15 @@ pub struct Storm {
     faults: Faults,
     rng: fastrand::Rng,
     pub figures: Figures,
+}
+
+/// What the proxies keep their records in.
+pub struct Store {
+    pub ground: Ground,
+    /// Where it is, if it is a server.
+    pub address: String,
+    /// Between each proxy and it.
+    pub below: Vec<Relay>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,13 +48,14 @@ pub struct Figures {
     holds: u32,
     upstreams: u32,
     stores: u32,
+    parts: u32,
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { kills, ends, stops, cuts, holds, upstreams, stores } = self;
+        let Figures { kills, ends, stops, cuts, holds, upstreams, stores, parts } = self;
         write!(f, "{kills} kills, {ends} graceful ends, {stops} stops, {cuts} cuts of all connections, ")?;
-        write!(f, "{holds} holds, {upstreams} upstream restarts, {stores} of the store")
+        write!(f, "{holds} holds, {upstreams} upstream restarts, {stores} of the store, {parts} partings")
     }
 }
 
@@ -75,14 +85,14 @@ impl Storm {
     pub fn new(
         settings: &Settings,
         proxies: Vec<Proxy>,
-        (ledger, ground): (Ledger, Ground),
+        (ledger, store): (Ledger, Store),
         relays: (Vec<Relay>, Relay),
         calm: Arc<AtomicBool>,
     ) -> Storm {
         let rng = fastrand::Rng::with_seed(settings.seed);
         let (before, behind) = relays;
         let faults = settings.faults.clone();
-        Storm { proxies, ledger, ground, before, behind, calm, faults, rng, figures: Figures::default() }
+        Storm { proxies, ledger, store, before, behind, calm, faults, rng, figures: Figures::default() }
     }
 
     /// Makes trouble until then, and ends with everything up and quiet.
@@ -91,17 +101,20 @@ impl Storm {
         let breaks = if self.faults.have("cut") { 30 } else { 0 };
         self.before.iter().for_each(|relay| relay.breaks_one_in(breaks));
         self.behind.breaks_one_in(2 * breaks);
+        let parts = if self.faults.have("part") { 4 } else { 0 };
+        self.store.below.iter().for_each(|relay| relay.breaks_one_in(parts));
         while Instant::now() < until {
             sleep(Duration::from_millis(self.rng.u64(50..900))).await;
             self.strikes().await;
         }
         self.before.iter().for_each(|relay| relay.breaks_one_in(0));
         self.behind.breaks_one_in(0);
+        self.store.below.iter().for_each(|relay| relay.breaks_one_in(0));
         self.calm.store(true, Ordering::Relaxed);
     }
 
     async fn strikes(&mut self) {
-        let names = ["kill", "kill", "term", "stop", "cut", "cut", "hold", "upstream", "store"];
+        let names = ["kill", "kill", "term", "stop", "cut", "cut", "hold", "upstream", "store", "part"];
         let name = names[self.rng.usize(..names.len())];
         if !self.faults.have(name) {
             return;
@@ -115,6 +128,7 @@ impl Storm {
             "cut" => self.cuts(which),
             "hold" => self.holds(which).await,
             "store" => self.shakes_the_store().await,
+            "part" => self.parts(which).await,
             _ => self.moves_the_upstream().await,
         }
     }
@@ -165,7 +179,22 @@ impl Storm {
     async fn shakes_the_store(&mut self) {
         self.figures.stores += 1;
         let time = Duration::from_millis(self.rng.u64(20..1_500));
-        if self.rng.bool() { self.ground.pauses(time).await } else { self.ground.falls(time).await }
+        let ground = &mut self.store.ground;
+        if self.rng.bool() { ground.pauses(time).await } else { ground.falls(time).await }
+    }
+
+    /// One proxy loses the store, or hears nothing from it, for longer than it counts as alive now and then.
+    async fn parts(&mut self, which: usize) {
+        self.figures.parts += 1;
+        let time = Duration::from_millis(self.rng.u64(20..2_500));
+        let relay = &self.store.below[which];
+        if self.rng.bool() {
+            return relay.hold(time).await;
+        }
+        relay.moves("");
+        relay.cut_all();
+        sleep(time).await;
+        relay.moves(&self.store.address);
     }
 
     async fn moves_the_upstream(&mut self) {

@@ -35,6 +35,16 @@ impl Ground {
         }
     }
 
+    /// Where it listens, if it is a server.
+    pub fn address(&self) -> Option<String> {
+        let port = match self {
+            Ground::Memory | Ground::Disk(_) => return None,
+            Ground::Redis(redis) => redis.port(),
+            Ground::Postgres(postgres) => postgres.port(),
+        };
+        Some(format!("127.0.0.1:{port}"))
+    }
+
     /// It stands still for a while.
     pub async fn pauses(&self, time: Duration) {
         match self {

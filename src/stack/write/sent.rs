@@ -79,7 +79,8 @@ impl Write {
             turn,
             ran_before: ran_before && prior,
         };
-        let lapsed = self.gate.store.shared().is_some_and(|shared| !shared.is_alive());
+        let counts = |shared: &dyn crate::store::Shared| pending.claim.is_some() && !shared.is_alive();
+        let lapsed = self.gate.store.shared().is_some_and(counts);
         #[cfg(test)]
         let lapsed = lapsed && !super::teeth::sends_though_lapsed();
         if lapsed {
