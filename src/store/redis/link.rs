@@ -69,7 +69,9 @@ impl Link {
     /// # Errors
     /// [`StoreError::Unreached`] where there is none.
     pub(super) fn live(&self) -> Result<Arc<Live>, StoreError> {
-        self.live.load_full().ok_or(StoreError::Unreached)
+        // The keeper may have met the primary just as this was closed.
+        let live = self.live.load_full().filter(|_| !self.closed.load(Ordering::Acquire));
+        live.ok_or(StoreError::Unreached)
     }
 
     /// The epoch in which tags are minted now.

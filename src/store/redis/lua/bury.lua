@@ -3,6 +3,8 @@
 as_primary()
 local dead = ARGV[3]
 if lives(dead) then return 0 end
+-- What is left should be little by now; where it is not, nothing is known of the turns.
+if redis.call('SCARD', p .. 'i:' .. dead) > 1000 then return 0 end
 local out = {}
 for _, id in ipairs(redis.call('SRANDMEMBER', p .. 'i:' .. dead, 1000)) do
   local value = redis.call('GET', p .. 'r:' .. id)

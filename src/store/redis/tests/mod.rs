@@ -1,7 +1,9 @@
 //! Both suites on a real Redis, and what can happen to one.
 
+mod costs;
 mod failover;
 mod faults;
+mod model;
 mod refusals;
 mod round_trips;
 

@@ -1,0 +1,64 @@
+//! What is kept for how many bytes of the server's memory: the figures of docs/STORES.md.
+
+use std::ops::Range;
+
+use super::server;
+use super::{now, open};
+use crate::protocol::record::{Owner, Record, RecordId, ResourceId, State};
+use crate::store::conformance::{answer, done, mark, record, unknown};
+use crate::store::{Before, Change, Move, Store};
+
+const MANY: u64 = 2000;
+
+fn id(n: u64) -> RecordId {
+    RecordId::new(
+        crate::protocol::record::Space::Enforced,
+        &crate::protocol::record::Principal([7; 32]),
+        &n.to_string(),
+    )
+}
+
+async fn used(server: &server::Redis) -> u64 {
+    server.info("used_memory_dataset").await.parse::<u64>().unwrap()
+        + server.info("used_memory_overhead").await.parse::<u64>().unwrap()
+        - server.info("mem_clients_normal").await.parse::<u64>().unwrap()
+}
+
+async fn costs(what: &str, wanted: Range<u64>, before: u64, server: &server::Redis) {
+    let each = used(server).await.saturating_sub(before) / MANY;
+    println!("{what}: {each} bytes");
+    assert!(wanted.contains(&each), "{what}: {each} bytes, not {wanted:?}");
+}
+
+// S3
+#[tokio::test]
+async fn what_a_record_costs() {
+    let server = server::Redis::start().await;
+    let store = open(server.url()).await;
+    let (now, body) = (now(), [b'x'; 300]);
+    for (what, wanted) in
+        [("done, without an answer", 200..330), ("done, 300 bytes", 540..680), ("unknown", 600..900)]
+    {
+        let before = used(&server).await;
+        for n in 0..MANY {
+            let n = n + MANY * wanted.start;
+            let state = State::Forwarded { mark: mark(1), status: None };
+            let sent = Record { state, ..record(n, &format!("/documents/{n}")) };
+            store.claim(id(n), sent, now).await.unwrap();
+            let is_unknown = what == "unknown";
+            let set = if is_unknown { unknown(1, now + 600_000) } else { done(now + 600_000) };
+            let answer = if what == "done, 300 bytes" { answer(&body) } else { None };
+            let change = Change::new(id(n), Owner(n), Before::Forwarded, set);
+            assert!(store.commit(Change { answer, ..change }, now).await.unwrap());
+        }
+        costs(what, wanted, before, &server).await;
+    }
+    let before = used(&server).await;
+    for n in 0..MANY {
+        let to = store.next_number().await.unwrap();
+        let resource = ResourceId::new(&format!("/documents/{n}"));
+        let moved = Move { resource, to, later: None, ends_rest: false };
+        store.move_version(moved, now).await.unwrap();
+    }
+    costs("a minted version", 80..180, before, &server).await;
+}
