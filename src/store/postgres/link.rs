@@ -55,7 +55,7 @@ impl Link {
                 .build()
                 .map_err(|error| error.to_string())
         };
-        let own = pool(config.clone(), tls, 1)?;
+        let own = pool(config.clone(), tls.clone(), 1)?;
         let pool = pool(config, tls, connections.max(1))?;
         Ok(Self { pool, own, patience, up: AtomicBool::new(true), lost: Notify::new() })
     }

@@ -32,6 +32,7 @@ use self::link::Link;
 use self::rows::{commit_values, move_values, number_of};
 use self::schema::Schema;
 use self::session::Session;
+use self::tls::Tls;
 use self::value::{Value, column};
 use super::finished::FinishedCache;
 use super::minted::Number;
@@ -77,13 +78,12 @@ impl Postgres {
                     .to_owned(),
             );
         }
-        let config = config(&options.url)?;
-        let tls = tls::for_config(&config)?;
+        let (config, tls) = config(&options.url)?;
         let schema = Schema::new(&options.schema)?;
-        let prepared = schema.prepare(&config, tls, options.patience).await;
+        let prepared = schema.prepare(&config, tls.clone(), options.patience).await;
         let version = prepared.map_err(|why| format!("{}: {why}", place(&config)))?;
         tracing::debug!(version = version.version, "the schema is as it should be");
-        let link = Link::new(config.clone(), tls, options.connections, options.patience)?;
+        let link = Link::new(config.clone(), tls.clone(), options.connections, options.patience)?;
         let cache = FinishedCache::new(options.max_memory);
         let times = (options.alive, options.patience);
         let place = place(&config);
@@ -139,7 +139,8 @@ impl Postgres {
 }
 
 /// The URL, read.
-fn config(url: &str) -> Result<Config, String> {
+fn config(url: &str) -> Result<(Config, Tls), String> {
+    let (url, wanted) = tls::read(url);
     let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
         // What it says of the URL is a name or a position, never a value.
         format!("store.url is no Postgres URL: {}", link::describe(&error))
@@ -148,7 +149,7 @@ fn config(url: &str) -> Result<Config, String> {
         config.application_name("onceward");
     }
     config.keepalives_idle(Duration::from_secs(10));
-    Ok(config)
+    Ok((config, Tls::new(&wanted)?))
 }
 
 /// Where it is, for people.

@@ -80,12 +80,11 @@ impl Schema {
             Ok(Err(error)) => return Err(describe(&error)),
             Err(_) => return Err("it takes connections, and says nothing".to_owned()),
         };
-        let pump = tokio::spawn(connection);
-        let version = self.on(&mut client).await;
-        drop(client);
-        // Ends with the client.
-        drop(pump);
-        version
+        let work = async move { self.on(&mut client).await };
+        // The connection ends with the client. Others may migrate first, which takes them a moment.
+        let both = async { tokio::join!(work, connection).0 };
+        let prepared = tokio::time::timeout(patience * 6, both).await;
+        prepared.unwrap_or_else(|_| Err(format!("schema {} is not prepared in time", self.name)))
     }
 
     async fn on(&self, client: &mut Client) -> Result<Version, String> {

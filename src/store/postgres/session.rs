@@ -65,7 +65,7 @@ impl Session {
 }
 
 async fn connect(core: &Core) -> Result<(Client, mpsc::Receiver<String>), String> {
-    let (client, mut connection) = core.config.connect(core.tls).await.map_err(|e| describe(&e))?;
+    let (client, mut connection) = core.config.connect(core.tls.clone()).await.map_err(|e| describe(&e))?;
     let (sender, messages) = mpsc::channel(1024);
     // Ends with the client, or with the connection.
     core.tasks.spawn(async move {

@@ -52,6 +52,7 @@ struct Server {
 pub struct Postgres {
     server: Server,
     port: u16,
+    certificates: Option<tempfile::TempDir>,
 }
 
 /// One PgBouncer, which gives server sessions out for a transaction at a time.
@@ -81,10 +82,25 @@ impl Postgres {
             let mut server = Server::start(folder, command, "QUIT");
             // Another may have taken the port in between.
             if server.answers(port).await {
-                return Self { server, port };
+                return Self { server, port, certificates: None };
             }
             assert!(began.elapsed() < PATIENCE, "postgres does not start: {}", server.log());
         }
+    }
+
+    /// One that speaks TLS too, by a name that [`Self::authority`] vouches for.
+    pub async fn with_tls() -> Self {
+        let folder = certificates();
+        let path = |name: &str| text(&folder.path().join(name));
+        let certificate = format!("ssl_cert_file={}", path("server.pem"));
+        let key = format!("ssl_key_file={}", path("server.key"));
+        let started = Self::with(&["ssl=on", &certificate, &key]).await;
+        Self { certificates: Some(folder), ..started }
+    }
+
+    /// A file with the certificate that all others are made by.
+    pub fn authority(&self) -> String {
+        text(&self.certificates.as_ref().expect("a server with TLS").path().join("ca.pem"))
     }
 
     pub fn port(&self) -> u16 {
@@ -238,6 +254,26 @@ fn guard(folder: &Path, command: &[String], stop: &str) -> Child {
 fn signal(name: &str, pid: &str) {
     // A child may have ended by itself.
     Command::new("kill").args([name, pid]).stderr(Stdio::null()).status().expect("kill");
+}
+
+/// An authority, and a certificate that it gave to this machine's loopback address.
+fn certificates() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder for certificates");
+    if let Some((user, group)) = server_user() {
+        chown(folder.path(), Some(user), Some(group)).expect("a folder of the servers' own");
+    }
+    fs::write(folder.path().join("names"), "subjectAltName = IP:127.0.0.1\nbasicConstraints = CA:FALSE\n")
+        .expect("the names of a server");
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
+    for arguments in [
+        format!("req -x509 {key} -subj /CN=authority -keyout ca.key -out ca.pem"),
+        format!("req {key} -subj /CN=server -keyout server.key -out server.csr"),
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.pem"
+            .to_owned(),
+    ] {
+        run(as_server(Command::new("openssl")).args(arguments.split(' ')).current_dir(folder.path()));
+    }
+    folder
 }
 
 /// A data folder as a fresh one is, made once; removed when this process is gone.

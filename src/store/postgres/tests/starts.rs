@@ -75,14 +75,41 @@ async fn a_refusal_says_why_and_no_secret() {
     let gone = refused(|options| options.url = options.url.replace("/postgres", "/nowhere")).await;
     assert!(gone.contains("nowhere"), "{gone}");
     let tls = refused(|options| options.url += "?sslmode=require").await;
-    assert!(tls.contains("TLS"), "{tls}");
+    assert!(tls.contains("TLS"), "it has none: {tls}");
+    let roots = refused(|options| options.url += "?sslmode=require&sslrootcert=/nowhere").await;
+    assert!(roots.contains("/nowhere"), "{roots}");
     let advisory = refused(|options| options.advisory = true).await;
     assert!(advisory.contains("rows"), "{advisory}");
     let named = refused(|options| options.schema = "a\"b".to_owned()).await;
     assert!(named.contains("store.schema"), "{named}");
-    for why in [nobody, broken, none, gone, tls, advisory, named] {
+    for why in [nobody, broken, none, gone, tls, roots, advisory, named] {
         assert!(!why.replace("`hush`", "").contains("hush"), "{why}");
     }
+}
+
+// S1: a server that can is spoken to in TLS; one that has to prove its name does, or is not spoken to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_is_as_the_url_says() {
+    let server = super::servers::Postgres::with_tls().await;
+    let sql = "select bool_and(ssl) and count(*) > 2 from pg_stat_ssl join pg_stat_activity using (pid)
+        where application_name = 'onceward'";
+    let look = look(&server).await;
+    let wanted = format!("sslmode=verify-full&sslrootcert={}", server.authority());
+    for (mode, is_wrapped) in [("sslmode=disable", false), ("sslmode=prefer", true), (wanted.as_str(), true)]
+    {
+        let store = open(&format!("{}?{mode}", server.url()), &schema()).await;
+        store.next_number().await.unwrap();
+        assert_eq!(look.query_one(sql, &[]).await.unwrap().get::<_, bool>(0), is_wrapped, "{mode}");
+        store.close().await.unwrap();
+        // Its sessions end a moment later, and are not to be taken for the next one's.
+        let left = "select count(*) from pg_stat_activity where application_name = 'onceward'";
+        while look.query_one(left, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+    let unknown = Postgres::open(options(&format!("{}?sslmode=require", server.url()), &schema())).await;
+    let Err(why) = unknown else { panic!("anybody would do") };
+    assert!(why.contains("certificate"), "{why}");
 }
 
 // S1: a role that may not make a schema is told what to ask for, and works in one that it is given.
