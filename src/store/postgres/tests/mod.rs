@@ -8,6 +8,7 @@ mod conforms;
 mod crowds;
 mod faults;
 mod pooled;
+mod sizes;
 mod starts;
 mod steps;
 mod trips;
