@@ -178,6 +178,10 @@ impl Link {
             }
             Verdict::Nobody => {
                 tracing::debug!(code = said.code().code(), "a session of the store was ended in a step");
+                // A pooler that is there says so of a server that is not.
+                if said.code().code().starts_with("08") {
+                    self.gone(said.message());
+                }
                 Tried::Failed(StoreError::Unavailable)
             }
         }

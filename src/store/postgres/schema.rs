@@ -88,6 +88,7 @@ impl Schema {
     }
 
     async fn on(&self, client: &mut Client) -> Result<Version, String> {
+        isolation(client).await?;
         // Most starts find it as it should be, and need no lock and no right to change anything.
         if let Some(found) = self.find(client).await?
             && usize::try_from(found.version).is_ok_and(|version| version >= MIGRATIONS.len())
@@ -172,6 +173,20 @@ impl Schema {
         }
         said
     }
+}
+
+/// A stricter isolation would make steps fail that only meet, and gains nothing: each is one function that locks.
+async fn isolation(client: &Client) -> Result<(), String> {
+    let sql = "select current_setting('default_transaction_isolation')";
+    let row = client.query_typed_one(sql, &[]).await.map_err(|error| describe(&error))?;
+    let level: String = row.try_get(0).map_err(|error| describe(&error))?;
+    if level == "read committed" {
+        return Ok(());
+    }
+    Err(format!(
+        "default_transaction_isolation is {level:?} for this role; it has to be the usual one: alter role <the role \
+         that Onceward connects as> set default_transaction_isolation = 'read committed'"
+    ))
 }
 
 /// The schema's own table. The epoch is the time it was made, in microseconds.

@@ -55,7 +55,7 @@ pub struct Postgres {
     certificates: Option<tempfile::TempDir>,
 }
 
-/// One PgBouncer, which gives server sessions out for a transaction at a time.
+/// One PgBouncer.
 pub struct PgBouncer {
     _server: Server,
     port: u16,
@@ -148,15 +148,20 @@ impl Postgres {
 }
 
 impl PgBouncer {
-    /// Before a PostgreSQL, with at most so many sessions there.
+    /// Before a PostgreSQL, where it has at most so many sessions; it gives them out for a transaction at a time.
     pub async fn before(postgres: &Postgres, sessions: usize) -> Self {
+        Self::with(postgres, sessions, "transaction").await
+    }
+
+    /// The same, by another `pool_mode`.
+    pub async fn with(postgres: &Postgres, sessions: usize, mode: &str) -> Self {
         let began = Instant::now();
         loop {
             let (port, folder) = (free_port(), folder());
             let settings = format!(
                 "[databases]\n* = host=127.0.0.1 port={} user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
-                 listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\n\
-                 default_pool_size = {sessions}\nmax_client_conn = 500\n",
+                 listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = {mode}\n\
+                 default_pool_size = {sessions}\nmax_client_conn = 500\nserver_login_retry = 1\n",
                 postgres.port
             );
             let file = folder.join("pgbouncer.ini");

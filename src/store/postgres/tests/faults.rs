@@ -233,3 +233,20 @@ async fn a_server_that_only_reads_is_not_served_from() {
     writes(&store, 2).await;
     assert!(store.reach().await.is_ok());
 }
+
+// S4: a pooler that is there hides no outage of the server behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_behind_a_pooler_is_one() {
+    let mut server = servers::Postgres::start().await;
+    let pooler = servers::PgBouncer::before(&server, 3).await;
+    let store = Postgres::open(options(&pooler.url(), "onceward")).await.unwrap();
+    writes(&store, 1).await;
+    server.kill();
+    let began = Instant::now();
+    while !is_unreached(&store, 2).await {
+        assert!(began.elapsed() < Duration::from_secs(20), "it did not end");
+    }
+    server.start_again().await;
+    writes(&store, 3).await;
+    assert!(is_done(&store, 1).await);
+}

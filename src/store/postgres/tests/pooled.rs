@@ -4,6 +4,7 @@ use tokio::sync::OnceCell;
 
 use super::servers::PgBouncer;
 use super::{open, options, schema, server};
+use crate::store::Store;
 use crate::store::conformance::{Case, on_each_case};
 use crate::store::postgres::Postgres;
 
@@ -35,4 +36,13 @@ async fn a_start_knows_whose_the_sessions_are() {
         let pooled = Postgres::open(options(&pooler().await.url(), &schema())).await.unwrap();
         assert!(!pooled.core.listens());
     }
+}
+
+// S3: one that gives a session out for as long as its connection lives is as none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_of_a_pooler_may_be_its_own() {
+    let pooler = PgBouncer::with(server().await, 20, "session").await;
+    let store = Postgres::open(options(&pooler.url(), &schema())).await.unwrap();
+    assert!(store.core.listens());
+    store.next_number().await.unwrap();
 }

@@ -119,6 +119,11 @@ async fn a_role_may_be_given_its_schema() {
     let (role, schema) = (format!("role-{}", std::process::id()), schema());
     look.batch_execute(&format!("create role \"{role}\" login password 'secret'")).await.unwrap();
     let url = server().await.url().replace("//postgres:", &format!("//{role}:"));
+    let stricter = format!("alter role \"{role}\" set default_transaction_isolation = ");
+    look.batch_execute(&format!("{stricter}'serializable'")).await.unwrap();
+    let Err(why) = Postgres::open(options(&url, &schema)).await else { panic!("it opened") };
+    assert!(why.contains("serializable") && why.contains("read committed"), "{why}");
+    look.batch_execute(&format!("{stricter}'read committed'")).await.unwrap();
     let Err(why) = Postgres::open(options(&url, &schema)).await else { panic!("it opened") };
     assert!(why.contains(&format!("create schema \"{schema}\" authorization")), "{why}");
     look.batch_execute(&format!("create schema \"{schema}\" authorization \"{role}\"")).await.unwrap();
