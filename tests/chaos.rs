@@ -55,13 +55,13 @@ async fn a_campaign_in_memory_keeps_every_promise() {
 // S1, S3, K6, K7, K11, K12, Q1, Q4, Q5, O4: three instances on one Redis, which is killed and stopped itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_campaign_of_three_on_redis_keeps_every_promise() {
-    campaign(Settings::short("redis", 25).or_as_given()).await;
+    campaign(Settings::short("redis", 15).or_as_given()).await;
 }
 
 // The same on a Postgres.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_campaign_of_three_on_postgres_keeps_every_promise() {
-    campaign(Settings::short("postgres", 25).or_as_given()).await;
+    campaign(Settings::short("postgres", 15).or_as_given()).await;
 }
 
 async fn campaign(settings: Settings) {
