@@ -156,7 +156,9 @@ impl Live {
         let mut values = connection.send_packed_commands(&both, 0, 2).await?.into_iter();
         let value = values.next().unwrap_or_default().extract_error()?;
         let copies = Said(values.next().unwrap_or_default().extract_error()?).number().unwrap_or(0);
-        Ok(Step { value: Said(value), is_copied: copies >= self.wait_replicas as u64 })
+        let value = Said(value);
+        let is_copied = copies >= self.wait_replicas as u64 || value.says_no();
+        Ok(Step { value, is_copied })
     }
 
     /// What the server says of itself.
@@ -179,7 +181,7 @@ impl Live {
 /// What a step came to.
 pub(super) struct Step {
     pub(super) value: Said,
-    /// As many replicas have it as are configured.
+    /// As many replicas have it as are configured, or there is nothing to have.
     pub(super) is_copied: bool,
 }
 

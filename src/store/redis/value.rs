@@ -111,6 +111,11 @@ impl Said {
         matches!(self.0, Value::Nil)
     }
 
+    /// A claim that found another, or a step that is not its owner's: nothing was changed.
+    pub(super) fn says_no(&self) -> bool {
+        matches!(&self.0, Value::Array(list) if list.first() == Some(&Value::Int(0)))
+    }
+
     pub(super) fn number(self) -> Option<u64> {
         if let Value::Int(number) = self.0 { u64::try_from(number).ok() } else { None }
     }

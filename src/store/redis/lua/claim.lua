@@ -8,7 +8,9 @@ if standing and not is_mine and not is_expired(standing, now) then
   return { 0, standing }
 end
 if not lives(instance) then return lapsed_myself() end
-if not is_mine then
+if is_mine then
+  done_before()
+else
   -- The first write, so that a full Redis refuses it whole.
   redis.call('SET', p .. 'r:' .. id, value)
   if standing then unindex(id, standing) end

@@ -72,5 +72,6 @@ if ARGV[20] ~= '' then
   end_turn(ARGV[20], ARGV[21], tonumber(ARGV[22]))
 end
 if done ~= 1 then as_primary() end
+if done == 2 then done_before() end
 if value and phase(value) == 'D' then return { done, bare(value) } end
 return { done }

@@ -11,6 +11,11 @@ local function as_primary()
   redis.call('DEL', p .. '-')
 end
 
+-- What was done before is written anew: WAIT counts only what its own connection wrote.
+local function done_before()
+  redis.call('HSET', p .. 'meta', 'epoch', epoch)
+end
+
 local function clock()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)

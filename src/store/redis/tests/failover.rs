@@ -111,8 +111,18 @@ async fn too_few_replicas_are_told() {
     let began = Instant::now();
     assert_eq!(claims(&store, 2).await, Err(StoreError::Unavailable));
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    // What is done already is no more copied than it was, whatever connection asks again.
+    for _ in 0..2 {
+        let change = Change::new(id(1), Owner(1), Before::Forwarded, done(now() + 60_000));
+        let said = store.commit(change, now()).await;
+        assert!(matches!(said, Err(StoreError::Unavailable | StoreError::Unreached)), "{said:?}");
+    }
+    let another = soon("a look", || store.claim(id(2), sent(9), now())).await;
+    assert!(matches!(another, Claimed::Taken { .. }), "nothing is there to be copied");
     let claimed = soon("what need not last", || store.claim(id(3), record(3, "/d"), now())).await;
     assert!(matches!(claimed, Claimed::New));
     replica.resume();
+    let change = || Change::new(id(1), Owner(1), Before::Forwarded, done(now() + 60_000));
+    assert!(soon("it is copied now", || store.commit(change(), now())).await);
     assert!(soon("copied again", || claims(&store, 4)).await);
 }
