@@ -60,10 +60,7 @@ async fn a_lost_reply_is_asked_for_again() {
     let store = Postgres::open(options).await.unwrap();
     let resource = ResourceId::new("/d");
     let wish = || Wish { resource, name: "/d".into(), token: Owner(1) };
-    // One connection for steps, which is made first.
-    store.next_number().await.unwrap();
-
-    wire.lose_a_reply();
+    wire.lose_the_reply_to("claim_1");
     let lost = store.claim_in_turn(id(1), record(1, "/d"), wish(), NOW).await;
     assert_eq!(lost.unwrap_err(), StoreError::Unavailable);
     assert!(wire.has_lost());
@@ -76,7 +73,7 @@ async fn a_lost_reply_is_asked_for_again() {
     let version = Some(Move { resource, to: grant.numbers[0], later: None, ends_rest: false });
     let ended = Change { answer: answer(b"x"), turn, version, ..to_done(1) };
     for change in [sent, ended] {
-        wire.lose_a_reply();
+        wire.lose_the_reply_to("commit_1");
         assert_eq!(store.commit(change.clone(), NOW).await, Err(StoreError::Unavailable));
         assert!(wire.has_lost());
         assert_eq!(store.commit(change, NOW).await, Ok(true));
@@ -117,6 +114,27 @@ async fn sessions_may_be_ended_at_any_time() {
     }
     assert!(claims(&store, 0).await);
     hears_the_end(&store, &mut news, 0).await;
+}
+
+// S3: what is told while nobody listens is missed, and that is said.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_missed_something_is_told_so() {
+    let server = servers::Postgres::start().await;
+    let store = Postgres::open(options(&server.url(), "onceward")).await.unwrap();
+    let mut news = store.news().unwrap();
+    let anything = async |news: &mut tokio::sync::mpsc::Receiver<News>| {
+        let heard = async { while news.recv().await.unwrap() != News::Anything {} };
+        tokio::time::timeout(Duration::from_secs(20), heard).await.unwrap();
+    };
+    anything(&mut news).await;
+    let look = look(&server).await;
+    // The one that listens says nothing but that, and looks whether it is still itself.
+    let sql = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+        where application_name = 'onceward' and (query like 'listen%' or query like '%onceward.session%')";
+    assert!(look.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) > 0);
+    anything(&mut news).await;
+    assert!(claims(&store, 1).await);
+    hears_the_end(&store, &mut news, 1).await;
 }
 
 /// Watches as one who is told that something was missed: he looks again.

@@ -1,17 +1,20 @@
 //! What stands between a store and its server: it passes on, until it is told to lose a reply.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+/// The statement whose reply is to be lost.
+type Lost = Arc<Mutex<Option<&'static str>>>;
 
 /// Connections to one server, in our hands.
 pub(super) struct Wire {
     port: u16,
-    loses_reply: Arc<AtomicBool>,
+    lost: Lost,
     accepting: JoinHandle<()>,
 }
 
@@ -19,8 +22,8 @@ impl Wire {
     pub(super) async fn to(port: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let own = listener.local_addr().unwrap().port();
-        let loses_reply = Arc::new(AtomicBool::new(false));
-        let loses = Arc::clone(&loses_reply);
+        let lost = Lost::default();
+        let loses = Arc::clone(&lost);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
@@ -29,21 +32,22 @@ impl Wire {
                 }
             }
         });
-        Self { port: own, loses_reply, accepting }
+        Self { port: own, lost, accepting }
     }
 
     pub(super) fn url(&self) -> String {
         format!("postgres://postgres:secret@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// The next reply is lost, and its connection with it.
-    pub(super) fn lose_a_reply(&self) {
-        self.loses_reply.store(true, Ordering::SeqCst);
+    /// The reply to the next statement with this word in it is lost, and its connection with it. Others go on: a
+    /// session that listens is looked after now and then.
+    pub(super) fn lose_the_reply_to(&self, word: &'static str) {
+        *self.lost.lock().unwrap() = Some(word);
     }
 
     /// Whether it was.
     pub(super) fn has_lost(&self) -> bool {
-        !self.loses_reply.load(Ordering::SeqCst)
+        self.lost.lock().unwrap().is_none()
     }
 }
 
@@ -53,20 +57,30 @@ impl Drop for Wire {
     }
 }
 
-async fn pass(client: TcpStream, server: TcpStream, loses: Arc<AtomicBool>) {
+async fn pass(client: TcpStream, server: TcpStream, lost: Lost) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
+    let (loses, loses_next) = watch::channel(false);
     let there = tokio::spawn(async move {
-        tokio::io::copy(&mut from_client, &mut to_server).await.ok();
+        let mut bytes = [0; 4096];
+        while let Ok(n @ 1..) = from_client.read(&mut bytes).await {
+            {
+                let mut lost = lost.lock().unwrap();
+                if lost.is_some_and(|word| bytes[..n].windows(word.len()).any(|at| at == word.as_bytes())) {
+                    *lost = None;
+                    loses.send_replace(true);
+                }
+            }
+            if to_server.write_all(&bytes[..n]).await.is_err() {
+                break;
+            }
+        }
         to_server.shutdown().await.ok();
     });
     let mut bytes = [0; 4096];
     while let Ok(n @ 1..) = from_server.read(&mut bytes).await {
-        if loses.swap(false, Ordering::SeqCst) {
-            // What the server said is said, and it has done what it said.
-            break;
-        }
-        if to_client.write_all(&bytes[..n]).await.is_err() {
+        // What the server said is said, and it has done what it said.
+        if *loses_next.borrow() || to_client.write_all(&bytes[..n]).await.is_err() {
             break;
         }
     }
