@@ -2,6 +2,7 @@
 
 use http::Version;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use memchr::memchr;
 
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -36,7 +37,7 @@ pub fn strip_request(headers: &mut HeaderMap) {
             || matches!(name, "proxy-authorization" | "expect" | "forwarded" | "content-length")
             || name.starts_with("onceward-")
             || name.starts_with("x-forwarded-")
-            || name.contains('_')
+            || memchr(b'_', name.as_bytes()).is_some()
     });
 }
 
@@ -46,7 +47,7 @@ pub fn strip_answer(headers: &mut HeaderMap) {
         is_hop_by_hop(name)
             || matches!(name, "proxy-authenticate" | "idempotent-replayed" | "idempotency-expires")
             || name.starts_with("onceward-")
-            || name.contains('_')
+            || memchr(b'_', name.as_bytes()).is_some()
     });
 }
 
@@ -67,12 +68,15 @@ fn strip(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
 
 /// Adds this hop to `Via`, with the version that the message came in (RFC 9110 §7.6.3).
 pub fn add_via(headers: &mut HeaderMap, version: Version) {
+    const VIA_2: HeaderValue = HeaderValue::from_static("2.0 onceward");
+    const VIA_1_1: HeaderValue = HeaderValue::from_static("1.1 onceward");
+    const VIA_1_0: HeaderValue = HeaderValue::from_static("1.0 onceward");
     let via = match version {
-        Version::HTTP_2 => "2.0 onceward",
-        Version::HTTP_10 => "1.0 onceward",
-        _ => "1.1 onceward",
+        Version::HTTP_2 => VIA_2,
+        Version::HTTP_10 => VIA_1_0,
+        _ => VIA_1_1,
     };
-    headers.append(header::VIA, HeaderValue::from_static(via));
+    headers.append(header::VIA, via);
 }
 
 /// All lines of a field as bytes, for the parsers in `protocol`.

@@ -13,6 +13,8 @@
 
 use std::mem::MaybeUninit;
 
+use memchr::{memchr, memchr_iter};
+
 use crate::http::Reason;
 use crate::http::target::{is_host, is_visible};
 
@@ -37,7 +39,7 @@ const USUAL_HEADERS: usize = 100;
 /// Where the head in front of `bytes` ends, if it is whole.
 pub(super) fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
-    while let Some(found) = bytes.get(at..).and_then(|rest| rest.iter().position(|b| *b == b'\n')) {
+    while let Some(found) = bytes.get(at..).and_then(|rest| memchr(b'\n', rest)) {
         let line_end = at + found;
         match bytes.get(line_end + 1..) {
             Some([b'\n', ..]) => return Some(line_end + 2),
@@ -96,8 +98,8 @@ fn bad(what: &str) -> Reason {
 
 fn has_bare_line_feed(head: &[u8]) -> bool {
     let starts_empty = matches!(head, [b'\r' | b'\n', ..]);
-    let bare = |pair: &[u8]| matches!(pair, [before, b'\n'] if *before != b'\r');
-    starts_empty || head.windows(2).any(bare)
+    let is_bare = |at: usize| at.checked_sub(1).and_then(|before| head.get(before)) != Some(&b'\r');
+    starts_empty || memchr_iter(b'\n', head).any(is_bare)
 }
 
 fn one_host<'b>(fields: &[httparse::Header<'b>]) -> Result<&'b str, Reason> {
@@ -112,7 +114,7 @@ fn one_host<'b>(fields: &[httparse::Header<'b>]) -> Result<&'b str, Reason> {
 
 fn check_target(target: &str, host: &str) -> Result<(), Reason> {
     // What the library cannot read as a target it would refuse itself, without a problem (P1).
-    if !is_visible(target) || target.parse::<http::Uri>().is_err() {
+    if !is_usual(target) && (!is_visible(target) || target.parse::<http::Uri>().is_err()) {
         return Err(bad("The request target holds a character that no target may hold."));
     }
     if target.starts_with('/') {
@@ -125,6 +127,12 @@ fn check_target(target: &str, host: &str) -> Result<(), Reason> {
         Some(_) => Err(bad("The request target names another host than the Host header.")),
         None => Err(bad("The request target is not a path.")),
     }
+}
+
+/// Whether it is a path that every reader reads, as nearly all are; what is not may be one all the same.
+fn is_usual(target: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'.' | b'_' | b'~');
+    target.starts_with('/') && target.len() < usize::from(u16::MAX) && target.bytes().all(plain)
 }
 
 fn content(fields: &[httparse::Header<'_>], is_http_11: bool) -> Result<Content, Reason> {
