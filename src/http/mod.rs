@@ -4,6 +4,7 @@ pub mod body;
 pub mod budget;
 pub mod fields;
 pub mod forward;
+pub(crate) mod gather;
 pub mod problem;
 pub mod refusal;
 pub mod request;

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use crate::http::gather::Gather;
 use crate::http::request::Gone;
 
 /// A handle; all of them are one socket.
@@ -48,7 +49,11 @@ impl Socket {
     ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.0.poll_write_ready(cx))?;
-            match self.0.try_write_vectored(buffers) {
+            let sent = match Gather::new().join(buffers) {
+                Some(joined) => self.0.try_write(joined),
+                None => self.0.try_write_vectored(buffers),
+            };
+            match sent {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 sent => return Poll::Ready(sent),
             }

@@ -15,6 +15,8 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::http::gather::Gather;
+
 /// Counters of one connection, shared between its socket and whoever calls over it.
 pub(super) struct Wire {
     opened: Instant,
@@ -179,7 +181,11 @@ impl hyper::rt::Write for Counted {
         if self.deaf {
             return Poll::Ready(Ok(length));
         }
-        let written = Pin::new(self.socket.inner_mut()).poll_write_vectored(cx, bufs);
+        let socket = Pin::new(self.socket.inner_mut());
+        let written = match Gather::new().join(bufs) {
+            Some(joined) => socket.poll_write(cx, joined),
+            None => socket.poll_write_vectored(cx, bufs),
+        };
         self.count(written, length, cx)
     }
 
