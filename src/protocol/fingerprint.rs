@@ -64,7 +64,7 @@ fn by_meaning(parts: &Parts<'_>) -> Option<Fingerprint> {
     if is_json(content_type) {
         let mut sink = Sink::of(parts, b"j");
         sink.field(content_type);
-        json::canonical(parts.body, &mut |bytes| sink.push(bytes)).ok()?;
+        json::canonical(parts.body, &mut sink).ok()?;
         return Some(sink.finish());
     }
     let content_type = multipart::content_type(content_type)?;
@@ -146,6 +146,23 @@ impl Sink {
             *to = *from;
         }
         Fingerprint(first)
+    }
+}
+
+impl json::Out for Sink {
+    fn put(&mut self, bytes: &[u8]) {
+        self.push(bytes);
+    }
+
+    #[inline]
+    fn put_text(&mut self, kind: u8, text: &[u8]) {
+        match json::short(text) {
+            Some(length) if self.buffer.len() + text.len() + 2 <= GATHERED => {
+                self.buffer.extend_from_slice(&[kind, length]);
+                self.buffer.extend_from_slice(text);
+            }
+            Some(_) | None => json::put_text(self, kind, text),
+        }
     }
 }
 

@@ -30,12 +30,50 @@ impl std::fmt::Display for NotJson {
 
 impl std::error::Error for NotJson {}
 
+/// Takes a canonical form, piece by piece.
+pub trait Out {
+    /// Takes what comes next.
+    fn put(&mut self, bytes: &[u8]);
+
+    /// Takes a text with its kind and length before it, so that no two sequences of texts look alike.
+    fn put_text(&mut self, kind: u8, text: &[u8]) {
+        put_text(self, kind, text);
+    }
+}
+
+impl Out for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// As [`Out::put_text`] does it where it knows no shorter way.
+pub(super) fn put_text<O: Out + ?Sized>(out: &mut O, kind: u8, text: &[u8]) {
+    match short(text) {
+        Some(length) => out.put(&[kind, length]),
+        None => {
+            out.put(&[kind, LONG]);
+            out.put(&(text.len() as u64).to_le_bytes());
+        }
+    }
+    out.put(text);
+}
+
+/// Stands in the place of a length that does not fit into one byte.
+const LONG: u8 = 255;
+
+/// The length of a text that has less than 255 bytes, as nearly all have.
+#[inline]
+pub(super) fn short(text: &[u8]) -> Option<u8> {
+    u8::try_from(text.len()).ok().filter(|length| *length < LONG)
+}
+
 /// Hands `body` out in a form that is the same for all spellings of one value, and different for different
 /// values. It is not JSON itself: each string and number goes with its length before it.
 ///
 /// # Errors
 /// Rule 2 above; what was handed out before does not count then.
-pub fn canonical(body: &[u8], out: &mut impl FnMut(&[u8])) -> Result<(), NotJson> {
+pub fn canonical(body: &[u8], out: &mut impl Out) -> Result<(), NotJson> {
     Document::parse(body)?.canonical(out)
 }
 
@@ -76,7 +114,7 @@ impl<'a> Document<'a> {
     ///
     /// # Errors
     /// A name that comes twice in one object.
-    pub fn canonical(&self, out: &mut impl FnMut(&[u8])) -> Result<(), NotJson> {
+    pub fn canonical(&self, out: &mut impl Out) -> Result<(), NotJson> {
         self.write(0, &mut Vec::with_capacity(16), out)
     }
 
@@ -159,34 +197,34 @@ impl<'a> Document<'a> {
     }
 
     /// Hands out the value at `at`. `order` is scratch for the members of all objects that are open.
-    fn write(&self, at: usize, order: &mut Vec<Member>, out: &mut impl FnMut(&[u8])) -> Result<(), NotJson> {
+    fn write(&self, at: usize, order: &mut Vec<Member>, out: &mut impl Out) -> Result<(), NotJson> {
         let token = self.tokens.get(at).ok_or(NotJson)?;
         match token.kind {
-            Kind::Null => out(b"n"),
-            Kind::True => out(b"t"),
-            Kind::False => out(b"f"),
+            Kind::Null => out.put(b"n"),
+            Kind::True => out.put(b"t"),
+            Kind::False => out.put(b"f"),
             Kind::Number => number::canonical(self.content(token), out),
-            Kind::String | Kind::Escaped => write_text(b's', self.bytes(token), out),
+            Kind::String | Kind::Escaped => out.put_text(b's', self.bytes(token)),
             Kind::Array => {
-                out(b"[");
+                out.put(b"[");
                 for value in self.values(at, token) {
                     self.write(value, order, out)?;
                 }
-                out(b"]");
+                out.put(b"]");
             }
             Kind::Object => {
-                out(b"{");
+                out.put(b"{");
                 let own = order.len();
                 order.extend(self.names(at, token).map(|at| Member { lead: lead(self.name(at)), at }));
                 self.sort(order.get_mut(own..).unwrap_or_default())?;
                 let mut next = own;
                 while let Some(&Member { at: name, .. }) = order.get(next) {
-                    write_text(b's', self.name(name), out);
+                    out.put_text(b's', self.name(name));
                     self.write(name + 1, order, out)?;
                     next += 1;
                 }
                 order.truncate(own);
-                out(b"}");
+                out.put(b"}");
             }
         }
         Ok(())
@@ -222,19 +260,6 @@ fn lead(name: &[u8]) -> u64 {
             bytes << ((64 - 8 * name.len()) % 64)
         }
     }
-}
-
-/// Hands out a text with its kind and length before it, so that no two sequences of texts look alike.
-fn write_text(kind: u8, text: &[u8], out: &mut impl FnMut(&[u8])) {
-    let length = (text.len() as u64).to_le_bytes();
-    match length {
-        [low, 0, 0, 0, 0, 0, 0, 0] if low < 255 => out(&[kind, low]),
-        _ => {
-            out(&[kind, 255]);
-            out(&length);
-        }
-    }
-    out(text);
 }
 
 /// Undoes `~1` and `~0` (RFC 6901 §4).

@@ -79,7 +79,7 @@ impl Field {
 pub(crate) fn survives(body: &[u8], document: &Value) -> bool {
     let meaning = |body: &[u8]| {
         let mut meaning = Vec::new();
-        canonical(body, &mut |part| meaning.extend_from_slice(part)).map(|()| meaning)
+        canonical(body, &mut meaning).map(|()| meaning)
     };
     meaning(body).is_ok_and(|before| meaning(document.to_string().as_bytes()) == Ok(before))
 }

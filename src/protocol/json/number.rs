@@ -1,6 +1,6 @@
 //! Numbers by their exact decimal value: `1`, `1.0` and `10e-1` are one, `-0` is `0`.
 
-use super::write_text;
+use super::Out;
 
 /// The most zeros that a text spells out.
 const MAX_ZEROS: i64 = 40;
@@ -74,32 +74,32 @@ fn length(digits: &str) -> i64 {
 
 /// Hands out a form that equal numbers share and others do not. Exponents over 18 digits count as they are
 /// spelled: two such numbers may come out different though they are equal, never the other way round.
-pub(super) fn canonical(spelled: &str, out: &mut impl FnMut(&[u8])) {
+pub(super) fn canonical(spelled: &str, out: &mut impl Out) {
     // By far the most numbers are whole ones, and mostly their own normal form.
     if spelled.bytes().all(|byte| byte.is_ascii_digit()) && !spelled.ends_with('0') {
-        return write_text(b'd', spelled.as_bytes(), out);
+        return out.put_text(b'd', spelled.as_bytes());
     }
     let number = Decimal::of(spelled);
     if number.negative {
-        out(b"-");
+        out.put(b"-");
     }
     match number.exponent {
         Exponent::Small(0) => {}
         Exponent::Small(exponent) => {
-            out(b"e");
-            out(&exponent.to_le_bytes());
+            out.put(b"e");
+            out.put(&exponent.to_le_bytes());
         }
         Exponent::Huge { negative, digits, moved } => {
-            out(if negative { b"h" } else { b"H" });
-            out(&moved.to_le_bytes());
-            write_text(b'd', digits.as_bytes(), out);
+            out.put(if negative { b"h" } else { b"H" });
+            out.put(&moved.to_le_bytes());
+            out.put_text(b'd', digits.as_bytes());
         }
     }
     // Joined, so that where the point stood does not show.
     if number.fraction.is_empty() {
-        return write_text(b'd', number.whole.as_bytes(), out);
+        return out.put_text(b'd', number.whole.as_bytes());
     }
-    write_text(b'd', [number.whole, number.fraction].concat().as_bytes(), out);
+    out.put_text(b'd', [number.whole, number.fraction].concat().as_bytes());
 }
 
 /// The one text for a value: plain (`150`, `0.05`) with up to 40 zeros added, else in scientific notation.
