@@ -319,10 +319,18 @@ impl hyper::rt::Read for AgentIo {
                 }
                 State::Passing { left, then } => {
                     let passed = this.pass(&mut out, left);
-                    if passed == left {
-                        this.after(then);
-                    } else {
+                    if passed < left {
                         this.state = State::Passing { left: left - passed, then };
+                        return Poll::Ready(Ok(()));
+                    }
+                    this.after(then);
+                    // The content that came with its head goes on with it: asked for by itself it would find the
+                    // library's buffer held by the head, and cost another.
+                    if let State::Length(left) = this.state
+                        && this.start < this.end
+                        && out.remaining() > 0
+                    {
+                        return this.poll_length(cx, &mut out, left);
                     }
                     return Poll::Ready(Ok(()));
                 }
