@@ -112,9 +112,10 @@ impl Connection {
             let refused = shared.refused.lock().take();
             let over = tells.clone();
             let refused = if over.is_some() { Some(Reason::TooBusy(OVER)) } else { refused };
-            let answer = Arc::clone(&gate).answer(request, Arc::clone(&peer), refused);
+            let (gate, peer) = (Arc::clone(&gate), Arc::clone(&peer));
             async move {
-                let mut answer = answer.await;
+                // Called in here, or its future would be in this one twice: as it was caught, and as it runs.
+                let mut answer = gate.answer(request, peer, refused).await;
                 if let Some(over) = over {
                     let close = HeaderValue::from_static("close");
                     answer.headers_mut().insert(http::header::CONNECTION, close);

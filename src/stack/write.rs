@@ -92,9 +92,12 @@ impl Write {
         self.must_finish.clone()
     }
 
-    pub(super) async fn run(mut self) -> (Result<Response, Refusal>, Told) {
-        let result = self.stages().await;
-        (result, self.told)
+    #[allow(clippy::manual_async_fn, reason = "the other spelling has all of it in the future twice")]
+    pub(super) fn run(mut self) -> impl Future<Output = (Result<Response, Refusal>, Told)> + Send {
+        async move {
+            let result = self.stages().await;
+            (result, self.told)
+        }
     }
 
     /// The order of R7: the first that fails answers.
@@ -105,10 +108,12 @@ impl Write {
         // A precondition where one is required; compared much later (V3, V4).
         let preconditions = version::required(&self.request.headers, &self.request.method, &route.version)?;
         // The whole body before anything is claimed: one that breaks off claims nothing (F3).
-        let closing = self.gate.closing.clone();
+        let gate = Arc::clone(&self.gate);
         let (body, content) = tokio::select! {
+            // In this order: most bodies are here with their heads, and then nothing waits.
+            biased;
             content = self.content(key.is_some()) => content?,
-            () = closing.cancelled() => return Err(Reason::ShuttingDown.into()),
+            () = gate.closing.cancelled() => return Err(Reason::ShuttingDown.into()),
         };
         // What it changes (R6).
         let name = route::resource(&route, &self.request, &content)?;

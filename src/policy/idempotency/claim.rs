@@ -144,7 +144,7 @@ impl Claim {
         let before = self.before();
         // Set as long as nobody knows: this may be dropped while it waits.
         self.doubtful = true;
-        self.step(before, Set::State(state), None, With::default()).await.map_err(refused)?;
+        self.step(before, Set::State(state), None, With::default(), now()).await.map_err(refused)?;
         self.doubtful = false;
         self.phase = Phase::Forwarded;
         self.mark = Some(mark);
@@ -162,7 +162,7 @@ impl Claim {
     /// 503 where it cannot be stored.
     pub async fn streams(&mut self, status: u16) -> Result<(), Reason> {
         let state = State::Forwarded { mark: self.mark.clone(), status: Some(status) };
-        self.step(self.before(), Set::State(state), None, With::default()).await.map_err(refused)
+        self.step(self.before(), Set::State(state), None, With::default(), now()).await.map_err(refused)
     }
 
     fn before(&self) -> Before {
@@ -180,9 +180,10 @@ impl Claim {
         set: Set,
         answer: Option<Encoded>,
         With { version, turn }: With,
+        at: Millis,
     ) -> Result<(), NotRecorded> {
         let change = Change { answer, version, turn, ..Change::new(self.id, self.owner, before, set) };
-        match self.keys.store.commit(change, now()).await {
+        match self.keys.store.commit(change, at).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(NotRecorded::Lost),
             Err(error) => Err(NotRecorded::Store(error)),
@@ -198,7 +199,7 @@ impl Claim {
         let expires_at = at.saturating_add(self.ttl);
         let (state, answer, phase) = match ended {
             Ended::Done { .. } if self.keyless => {
-                self.step(self.before(), Set::Remove, None, with).await?;
+                self.step(self.before(), Set::Remove, None, with, at).await?;
                 self.phase = Phase::Done;
                 return Ok(expires_at);
             }
@@ -215,7 +216,7 @@ impl Claim {
                 return Ok(expires_at);
             }
         };
-        let recorded = self.step(self.before(), Set::State(state), answer, with).await;
+        let recorded = self.step(self.before(), Set::State(state), answer, with, at).await;
         if let Err(NotRecorded::Store(_)) = recorded {
             recorded?;
         }
@@ -266,7 +267,7 @@ impl Claim {
     }
 
     async fn put_back(&mut self, prior: State) -> Result<(), NotRecorded> {
-        self.step(self.before(), Set::State(prior), None, With::default()).await?;
+        self.step(self.before(), Set::State(prior), None, With::default(), now()).await?;
         self.phase = Phase::Unknown;
         self.keys.waiting.wake_all(self.id);
         Ok(())

@@ -88,11 +88,10 @@ impl Keys {
         let record = self.record(ask, owner);
         // Before the store is asked: where its reply is lost, what it may have done has to be undone.
         let claim = Claim::new(self, ask.id, owner, millis(ask.policy.ttl)).outright(ask.outright);
+        let at = record.started_at;
         let answer = match (wish, self.store.shared()) {
-            (Some(wish), Some(shared)) => shared.claim_in_turn(ask.id, record, wish, now()).await,
-            (Some(_) | None, _) => {
-                self.store.claim(ask.id, record, now()).await.map(|claimed| (claimed, None))
-            }
+            (Some(wish), Some(shared)) => shared.claim_in_turn(ask.id, record, wish, at).await,
+            (Some(_) | None, _) => self.store.claim(ask.id, record, at).await.map(|claimed| (claimed, None)),
         };
         match answer {
             Ok((Claimed::New, turned)) => Ok(First::Claimed(claim, turned)),

@@ -69,7 +69,8 @@ impl Probe<'_> {
     }
 
     async fn send(&self, method: Method) -> Result<Response, Reason> {
-        self.client.call(self.call(method)).await.map_err(|failure| match failure {
+        // Boxed: most writes ask nothing, and every write would be as large as one that does.
+        Box::pin(self.client.call(self.call(method))).await.map_err(|failure| match failure {
             Failure::NotSent(why) => Reason::UpstreamUnreachable(why),
             Failure::BrokeOff(why) => Reason::VersionUnavailable(why),
             Failure::TimedOut => Reason::VersionUnavailable("it did not answer in time".to_owned()),
@@ -146,7 +147,8 @@ impl Probe<'_> {
 
     /// Digests as it reads, whatever the size; keeps the body too where it is wanted and small.
     async fn digest(&self, mut body: Body) -> Result<Current, Reason> {
-        let mut hasher = blake3::Hasher::new();
+        // Boxed: it is the size of everything else that a write keeps while it waits.
+        let mut hasher = Box::new(blake3::Hasher::new());
         let mut kept = self.version.include_current.then(Vec::new);
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| Reason::VersionUnavailable(error.to_string()))?;

@@ -1,5 +1,6 @@
 //! A write in its turn: the version is compared just before it goes out (Q1, V5).
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::HeaderMap;
@@ -26,11 +27,11 @@ impl Write {
         }
         let turn = self.take_turn(claimed).await?;
         let mut headers = forward::headers(&mut self.request);
-        let closing = self.gate.closing.clone();
+        let gate = Arc::clone(&self.gate);
         let compared = tokio::select! {
             biased;
             compared = self.compare(claimed, turn.as_ref(), &headers) => compared,
-            () = closing.cancelled() => Err(Reason::ShuttingDown.into()),
+            () = gate.closing.cancelled() => Err(Reason::ShuttingDown.into()),
         };
         let compared = match compared {
             Ok(compared) => compared,
@@ -91,7 +92,7 @@ impl Write {
     ) -> Result<Compared, Stop> {
         let probe = self.probe(claimed.probe_target.as_ref(), headers);
         if let Some(Rerun::IfUnchanged(mark)) = &claimed.rerun {
-            return self.compare_again(mark, claimed, &probe).await;
+            return Box::pin(self.compare_again(mark, claimed, &probe)).await;
         }
         if claimed.rerun == Some(Rerun::UpstreamHonorsKey) {
             return Ok(Compared::default());

@@ -88,7 +88,8 @@ impl Write {
             pending.not_sent().await;
             return Err(Reason::StoreUnavailable.into());
         }
-        let total = Deadline::now() + route.limits.upstream_total;
+        let began = Instant::now();
+        let total = Deadline::from_std(began) + route.limits.upstream_total;
         let call = Call {
             kind: Kind::Write,
             method: self.request.method.clone(),
@@ -98,17 +99,17 @@ impl Write {
             body_time: self.rules.config.limits.body_time,
             until: Some(total),
         };
-        let answer = self.call(call).await;
+        let answer = self.call(call, began).await;
         let operation = pending.claim.as_ref().map(|claim| claim.id);
         let answer = match answer {
             Ok(answer) => answer,
-            Err(failure) => return Err(self.failed(failure, pending, unknown, operation).await),
+            Err(failure) => return Err(Box::pin(self.failed(failure, pending, unknown, operation)).await),
         };
         #[cfg(test)]
         let pending = super::teeth::at_the_head(pending);
         self.told.story.upstream_status = Some(answer.status().as_u16());
         if answer.status() == StatusCode::PRECONDITION_FAILED && compared.forwarded {
-            return Err(self.stale_upstream(pending, &answer, claimed, &probed, unknown).await);
+            return Err(Box::pin(self.stale_upstream(pending, &answer, claimed, &probed, unknown)).await);
         }
         self.answered(pending, answer, total, claimed, probed, unknown).await
     }
@@ -126,8 +127,7 @@ impl Write {
         }
     }
 
-    async fn call(&mut self, call: Call) -> Result<Response, Failure> {
-        let began = Instant::now();
+    async fn call(&mut self, call: Call, began: Instant) -> Result<Response, Failure> {
         let client = Arc::clone(&self.entry.client);
         let answer = tokio::select! {
             biased;
@@ -205,7 +205,8 @@ impl Write {
         unknown: Unknown,
     ) -> Result<Response, Refusal> {
         let (head, body) = answer.into_parts();
-        let began = Instant::now();
+        // The call has just ended.
+        let began = self.told.story.upstream_calls.map_or_else(Instant::now, |(_, end)| end);
         let content = tokio::select! {
             biased;
             content = publish::content(&head, body, &self.entry.route, total) => content,
@@ -229,17 +230,17 @@ impl Write {
                     write_time: self.rules.config.limits.write_time,
                     closing: self.gate.closing.clone(),
                 };
-                Ok(pending.streams(head, body, (told, names_next), bounds, &tasks).await?)
+                Ok(Box::pin(pending.streams(head, body, (told, names_next), bounds, &tasks)).await?)
             }
             Content::Left => {
                 let operation = pending.claim.as_ref().map(|claim| claim.id);
-                Err(self.failed(Failure::ShutDown, pending, unknown, operation).await)
+                Err(Box::pin(self.failed(Failure::ShutDown, pending, unknown, operation)).await)
             }
             Content::Broke(error) => {
                 let idle = error.is::<crate::upstream::Idle>() || Deadline::now() >= total;
                 let failure = if idle { Failure::TimedOut } else { Failure::BrokeOff(error.to_string()) };
                 let operation = pending.claim.as_ref().map(|claim| claim.id);
-                Err(self.failed(failure, pending, unknown, operation).await)
+                Err(Box::pin(self.failed(failure, pending, unknown, operation)).await)
             }
         }
     }
