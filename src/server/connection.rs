@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::agent_io::{AgentIo, ConnectionLimits, Shared};
 use super::framing::HeadLimits;
+use super::seldom::Seldom;
 use super::socket::Socket;
 use super::streams::{self, Activity};
 use crate::config::checked::Limits;
@@ -76,6 +77,14 @@ impl Accept {
         };
         self.connections.spawn(connection.run());
     }
+}
+
+/// Why a connection takes no more requests.
+enum Last {
+    /// The server stops.
+    Stopped,
+    /// It was idle for too long, or told that there are too many.
+    Done,
 }
 
 struct Connection {
@@ -140,9 +149,20 @@ impl Connection {
                 None => idle_http2(limits.idle).await,
             }
         };
-        let served = tokio::select! {
-            served = connection.as_mut() => served,
-            () = self.stop.cancelled() => {
+        let last = Seldom::new(async {
+            tokio::select! {
+                () = self.stop.cancelled() => Last::Stopped,
+                () = done => Last::Done,
+            }
+        });
+        let last = tokio::select! {
+            biased;
+            served = connection.as_mut() => Ok(served),
+            last = last => Err(last),
+        };
+        let served = match last {
+            Ok(served) => served,
+            Err(Last::Stopped) => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     served = connection => served,
@@ -150,7 +170,7 @@ impl Connection {
                     () = idle_http2(TIME_TO_BE_TOLD) => return,
                 }
             }
-            () = done => {
+            Err(Last::Done) => {
                 connection.as_mut().graceful_shutdown();
                 // It has nothing left to do but to say so.
                 match tokio::time::timeout(limits.write_time, connection).await {

@@ -3,6 +3,7 @@
 mod agent_io;
 mod connection;
 mod framing;
+mod seldom;
 mod socket;
 mod streams;
 
