@@ -118,7 +118,9 @@ impl Write {
         forward::of_write(headers, claimed.key.is_some());
         if let Some(key) = &claimed.key {
             // Spelled as the agent spelled it: many APIs know only bare keys (K16).
-            if let Some(value) = fields::value(&key.as_sent()) {
+            let spelled = key.as_sent();
+            let stands = headers.get(fields::IDEMPOTENCY_KEY).is_some_and(|sent| sent == spelled.as_str());
+            if !stands && let Some(value) = fields::value(&spelled) {
                 headers.insert(fields::IDEMPOTENCY_KEY, value);
             }
         }
