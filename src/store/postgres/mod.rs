@@ -20,7 +20,7 @@ mod tls;
 mod value;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -57,6 +57,9 @@ pub struct Options {
     pub max_memory: usize,
 }
 
+/// Between two tries to open it.
+const AGAIN: Duration = Duration::from_millis(200);
+
 /// A Postgres, with others on it or alone.
 pub struct Postgres {
     core: Arc<Core>,
@@ -78,6 +81,20 @@ impl Postgres {
                     .to_owned(),
             );
         }
+        // A server that just starts, or a connection that breaks, is no reason to give up at once.
+        let until = Instant::now() + options.patience;
+        loop {
+            match Self::try_open(&options).await {
+                Err(why) if Instant::now() < until => {
+                    tracing::debug!(why, "the store is tried again");
+                    tokio::time::sleep(AGAIN).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn try_open(options: &Options) -> Result<Arc<Self>, String> {
         let (config, tls) = config(&options.url)?;
         let schema = Schema::new(&options.schema)?;
         let prepared = schema.prepare(&config, tls.clone(), options.patience).await;
