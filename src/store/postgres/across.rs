@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio_postgres::Row;
 
 use super::rows::whole_millis;
+use super::sql::Sql;
 use super::value::{Value, column};
 use super::{Core, Postgres, first_record, records};
 use crate::protocol::record::{Millis, Phase, Record, RecordId, ResourceId};
@@ -64,21 +65,16 @@ impl Shared for Postgres {
             return Reply::now(Ok(Some(finished.record.clone())));
         }
         let values = vec![Value::id(id.0), Value::number(now)];
-        if self.core.listens() {
-            return self.ask(|sql| &sql.watch, values, |_, rows| first_record(&rows));
-        }
-        self.ask(
-            |sql| &sql.read,
-            values,
-            move |core: &Core, rows| {
-                let record = first_record(&rows)?;
-                let runs = |r: &Record| matches!(r.state.phase(), Phase::Claimed | Phase::Forwarded);
-                if record.as_ref().is_some_and(runs) {
-                    core.waits.for_end(id);
-                }
-                Ok(record)
-            },
-        )
+        let statement: fn(&Sql) -> &str =
+            if self.core.listens() { |sql| &sql.watch } else { |sql| &sql.read };
+        self.ask(statement, values, move |core: &Core, rows| {
+            let record = first_record(&rows)?;
+            let runs = |r: &Record| matches!(r.state.phase(), Phase::Claimed | Phase::Forwarded);
+            if record.as_ref().is_some_and(runs) {
+                core.waits.for_end(id);
+            }
+            Ok(record)
+        })
     }
 
     fn lapsed(&self) -> Reply<Vec<Lapsed>> {

@@ -295,8 +295,7 @@ impl Core {
             _ => None,
         };
         match &turned {
-            Some(Turned::Busy | Turned::Rests(_)) if !self.listens() => self.waits.for_turn(resource),
-            Some(Turned::Busy | Turned::Rests(_)) => {}
+            Some(Turned::Busy | Turned::Rests(_)) => self.waits.for_turn(resource),
             Some(Turned::Granted(_)) => self.waits.not_for_turn(resource),
             None => return Err(StoreError::Unavailable),
         }

@@ -62,7 +62,7 @@ impl Post {
     }
 }
 
-/// What is waited for here, where it has to be asked for.
+/// What is waited for here: asked for where nobody listens, and where a session turns out to be another's after all.
 #[derive(Default)]
 pub(super) struct Waits {
     records: Mutex<HashMap<RecordId, Instant, ById>>,
@@ -95,9 +95,14 @@ impl Waits {
         self.resources.lock().remove(&resource);
     }
 
-    fn clear(&self) {
-        self.records.lock().clear();
-        self.resources.lock().clear();
+    /// It was told.
+    fn over(&self, news: News) {
+        match news {
+            News::Ended(id) => drop(self.records.lock().remove(&id)),
+            // Who still waits asks, and is here again by that.
+            News::Freed(resource) => self.not_for_turn(resource),
+            News::Anything => {}
+        }
     }
 
     fn all(&self) -> (Vec<[u8; 16]>, Vec<[u8; 16]>) {
@@ -147,7 +152,6 @@ async fn listen(core: &Core, mut session: Session) {
     if core.renew().await.is_err() {
         return;
     }
-    core.waits.clear();
     core.post.tell(News::Anything);
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     loop {
@@ -155,6 +159,7 @@ async fn listen(core: &Core, mut session: Session) {
             payload = session.messages.recv() => {
                 let Some(payload) = payload else { return };
                 if let Some(news) = read(&payload, core.instance()) {
+                    core.waits.over(news);
                     core.post.tell(news);
                 }
             }
@@ -189,14 +194,10 @@ async fn ask_once(core: &Core, records: Vec<[u8; 16]>, resources: Vec<[u8; 16]>)
     let values = [Value::Ids(records), Value::Ids(resources), Value::number(core.instance().0)];
     for row in core.link.step(&core.sql.poll, &values).await? {
         let Some(Uuid(id)) = column(&row, "id") else { continue };
-        if column::<i32>(&row, "kind") == Some(0) {
-            core.waits.records.lock().remove(&RecordId(id));
-            core.post.tell(News::Ended(RecordId(id)));
-        } else {
-            // Who still waits asks, and is here again by that.
-            core.waits.not_for_turn(ResourceId(id));
-            core.post.tell(News::Freed(ResourceId(id)));
-        }
+        let ended = column::<i32>(&row, "kind") == Some(0);
+        let news = if ended { News::Ended(RecordId(id)) } else { News::Freed(ResourceId(id)) };
+        core.waits.over(news);
+        core.post.tell(news);
     }
     Ok(())
 }

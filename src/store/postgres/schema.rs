@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Config, Row};
 
@@ -64,7 +65,8 @@ impl Schema {
             .replace("{schema}", &self.name)
     }
 
-    /// Brings the schema to this build's version, or beyond if another build was faster.
+    /// Brings the schema to this build's version, or beyond if another build was faster. A server that is just starting,
+    /// or ends while it is asked, is asked again for as long as a step may take.
     ///
     /// # Errors
     /// A sentence for the operator.
@@ -74,17 +76,36 @@ impl Schema {
         tls: Tls,
         patience: Duration,
     ) -> Result<Version, String> {
+        let until = Instant::now() + patience;
+        loop {
+            match self.prepare_once(config, tls.clone(), patience).await {
+                Err(Failed::ForNow(_)) if Instant::now() < until => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                Err(Failed::ForNow(why) | Failed::ForGood(why)) => return Err(why),
+                Ok(version) => return Ok(version),
+            }
+        }
+    }
+
+    async fn prepare_once(&self, config: &Config, tls: Tls, patience: Duration) -> Result<Version, Failed> {
         let connecting = tokio::time::timeout(patience, config.connect(tls));
         let (mut client, connection) = match connecting.await {
             Ok(Ok(connected)) => connected,
-            Ok(Err(error)) => return Err(describe(&error)),
-            Err(_) => return Err("it takes connections, and says nothing".to_owned()),
+            Ok(Err(error)) if may_pass(&error) => return Err(Failed::ForNow(describe(&error))),
+            Ok(Err(error)) => return Err(Failed::ForGood(describe(&error))),
+            Err(_) => return Err(Failed::ForNow("it takes connections, and says nothing".to_owned())),
         };
-        let work = async move { self.on(&mut client).await };
+        let work = async move {
+            let prepared = self.on(&mut client).await;
+            let lost = client.is_closed();
+            prepared.map_err(|why| if lost { Failed::ForNow(why) } else { Failed::ForGood(why) })
+        };
         // The connection ends with the client. Others may migrate first, which takes them a moment.
         let both = async { tokio::join!(work, connection).0 };
         let prepared = tokio::time::timeout(patience * 6, both).await;
-        prepared.unwrap_or_else(|_| Err(format!("schema {} is not prepared in time", self.name)))
+        prepared
+            .unwrap_or_else(|_| Err(Failed::ForGood(format!("schema {} is not prepared in time", self.name))))
     }
 
     async fn on(&self, client: &mut Client) -> Result<Version, String> {
@@ -172,6 +193,21 @@ impl Schema {
             );
         }
         said
+    }
+}
+
+/// Why a try came to nothing.
+enum Failed {
+    ForNow(String),
+    ForGood(String),
+}
+
+/// Whether it is about the server's being there, and not about what was asked for.
+fn may_pass(error: &tokio_postgres::Error) -> bool {
+    use std::error::Error as _;
+    match error.code() {
+        Some(code) => ["08", "53", "57"].iter().any(|class| code.code().starts_with(class)),
+        None => error.source().is_some_and(|cause| cause.is::<std::io::Error>()) || error.is_closed(),
     }
 }
 

@@ -15,8 +15,9 @@ use tokio_postgres::{AsyncMessage, Client};
 use super::core::Core;
 use super::link::describe;
 
-/// How often it is looked whether the session is ours: others behind the same pooler may come in between.
-const LOOKS: usize = 3;
+/// How often it is looked whether the session is ours: where others behind the same pooler come in between, one look in
+/// four or five finds nothing odd.
+const LOOKS: usize = 10;
 
 /// A session that hears what is told.
 pub(super) struct Session {

@@ -68,7 +68,11 @@ async fn a_newer_schema_is_refused_if_it_has_to_be() {
 // S1: what cannot be opened is said in a sentence, and never with the password.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_says_why_and_no_secret() {
-    let nobody = refused(|options| options.url = "postgres://a:hush@127.0.0.1:1/b".to_owned()).await;
+    let nobody = refused(|options| {
+        options.url = "postgres://a:hush@127.0.0.1:1/b".to_owned();
+        options.patience = std::time::Duration::from_millis(300);
+    })
+    .await;
     assert!(nobody.contains("127.0.0.1:1"), "{nobody}");
     let broken = refused(|options| options.url = "postgres://a:hush@h:hush/b".to_owned()).await;
     let none = refused(|options| options.url = "postgres://a:hush@h/b?hush=hush".to_owned()).await;
@@ -110,6 +114,18 @@ async fn tls_is_as_the_url_says() {
     let unknown = Postgres::open(options(&format!("{}?sslmode=require", server.url()), &schema())).await;
     let Err(why) = unknown else { panic!("anybody would do") };
     assert!(why.contains("certificate"), "{why}");
+}
+
+// S1: a server that starts with its instances is waited for, as long as a step may take.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_may_start_a_little_later() {
+    let mut server = super::servers::Postgres::start().await;
+    server.kill();
+    let mut late = options(&server.url(), "onceward");
+    late.patience = std::time::Duration::from_secs(60);
+    let opening = tokio::spawn(Postgres::open(late));
+    server.start_again().await;
+    opening.await.unwrap().unwrap().next_number().await.unwrap();
 }
 
 // S1: a role that may not make a schema is told what to ask for, and works in one that it is given.
