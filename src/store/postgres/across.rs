@@ -42,7 +42,8 @@ impl Shared for Postgres {
     fn end_turn(&self, end: TurnEnd) -> Reply<()> {
         let rest = Value::Number(end.rest.map(whole_millis));
         let values = vec![Value::id(end.resource.0), Value::number(end.token.0), rest];
-        self.ask(|sql| &sql.end_turn, values, |_, _| Ok(()))
+        let core = Arc::clone(&self.core);
+        Reply::later(async move { core.end_turn(&core.sql.end_turn, &values).await.map(drop) })
     }
 
     fn leave_line(&self, resource: ResourceId) -> Reply<()> {

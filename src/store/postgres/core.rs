@@ -1,16 +1,18 @@
 //! What all steps share: connections, this instance's life, the cache, and the tasks behind.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_postgres::{Config, Row};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::link::Link;
+use super::locks::Locks;
 use super::news::{Post, Waits};
 use super::rows::{self, record_values, whole_millis};
 use super::schema::Schema;
@@ -52,6 +54,10 @@ pub(super) struct Core {
     pub(super) stop: CancellationToken,
     pub(super) patience: Duration,
     alive: Duration,
+    /// Turns are held by session locks too.
+    pub(super) advisory: bool,
+    /// The session of this life, where they are.
+    pub(super) locks: watch::Sender<Option<Arc<Locks>>>,
     life: Mutex<Life>,
     /// One begins anew, not all who notice.
     renewing: tokio::sync::Mutex<()>,
@@ -66,9 +72,10 @@ impl Core {
         link: Link,
         cache: FinishedCache,
         (alive, patience): (Duration, Duration),
+        advisory: bool,
     ) -> Self {
         Self {
-            sql: Sql::new(&schema),
+            sql: Sql::new(&schema, advisory),
             config,
             tls,
             schema,
@@ -80,6 +87,8 @@ impl Core {
             stop: CancellationToken::new(),
             patience,
             alive,
+            advisory,
+            locks: watch::Sender::new(None),
             life: Mutex::new(Life { instance: Instance(0), until: Instant::now() }),
             renewing: tokio::sync::Mutex::default(),
             epoch: AtomicU64::new(0),
@@ -118,7 +127,7 @@ impl Core {
         let Life { instance, until } = *self.life.lock();
         let sent = Instant::now();
         // What its own clock gave up stays given up, whatever the server's says.
-        if sent < until {
+        if sent < until && self.holds_its_session() {
             let rows = self.link.probe(&self.sql.renew, &self.sign(instance)).await?;
             if let Some(row) = rows.first().filter(|row| self.is_same_store(row)) {
                 self.life.lock().until = sent + self.alive;
@@ -132,19 +141,49 @@ impl Core {
     /// A new life, unless another has begun since `lapsed`.
     pub(super) async fn begin_after(&self, lapsed: Instance) -> Result<(), StoreError> {
         let _one = self.renewing.lock().await;
-        if self.instance() == lapsed { self.begin().await } else { Ok(()) }
+        if self.instance() != lapsed {
+            return Ok(());
+        }
+        // Who waited behind one that found an outage is not to find it again.
+        if self.link.is_up() { self.begin().await } else { Err(StoreError::Unreached) }
     }
 
     async fn begin(&self) -> Result<(), StoreError> {
+        if self.stop.is_cancelled() {
+            return Err(StoreError::Unreached);
+        }
         let instance = Instance(fastrand::u64(1..));
-        let sent = Instant::now();
-        let rows = self.link.probe(&self.sql.hello, &self.sign(instance)).await?;
+        let (sent, rows, locks) = if self.advisory {
+            let locks = Locks::open(self, instance).await?;
+            let sent = Instant::now();
+            let mut values = self.sign(instance).to_vec();
+            values.push(Value::number(self.instance().0));
+            let rows = self.link.step_on(locks.client(), &self.sql.hello, &values).await?;
+            (sent, rows, Some(Arc::new(locks)))
+        } else {
+            let sent = Instant::now();
+            (sent, self.link.probe(&self.sql.hello, &self.sign(instance)).await?, None)
+        };
         let before = std::mem::replace(&mut *self.life.lock(), Life { instance, until: sent + self.alive });
+        self.locks.send_replace(locks);
         rows.first().into_iter().for_each(|row| self.seen(row));
         if before.instance != Instance(0) {
-            tracing::warn!("this instance was silent for too long and begins anew");
+            tracing::warn!("this instance was silent for too long, or lost its session, and begins anew");
+            // A new life stands in no line.
+            self.post.tell(News::Anything);
         }
         Ok(())
+    }
+
+    /// What the life depends on is gone: it is over at once.
+    pub(super) fn lapse(&self, lost: Instance) {
+        {
+            let mut life = self.life.lock();
+            if life.instance == lost {
+                life.until = life.until.min(Instant::now());
+            }
+        }
+        self.link.lost.notify_one();
     }
 
     fn sign(&self, instance: Instance) -> [Value; 3] {
@@ -172,7 +211,11 @@ impl Core {
             life.until = Instant::now();
             life.instance
         };
-        self.link.probe(&self.sql.bye, &[Value::number(instance.0)]).await.map(drop)
+        let bye = [Value::number(instance.0)];
+        match self.locks.send_replace(None).filter(|locks| !locks.are_gone()) {
+            Some(locks) => self.link.step_on(locks.client(), &self.sql.bye, &bye).await.map(drop),
+            None => self.link.probe(&self.sql.bye, &bye).await.map(drop),
+        }
     }
 
     /// Renews this life in time, and after an outage as soon as the store is back.
@@ -237,9 +280,9 @@ impl Core {
         now: Millis,
     ) -> Result<(Claimed, Option<Turned>), StoreError> {
         for _ in 0..2 {
-            let instance = self.instance();
-            let values = claim_values(id, &record, wish.as_ref(), instance, now);
-            let rows = self.link.step(&self.sql.claim, &values).await?;
+            let taker = self.taker(wish.is_some()).await?;
+            let values = claim_values(id, &record, wish.as_ref(), taker.instance, now);
+            let rows = self.take(&taker, &self.sql.claim, &values, wish.as_ref()).await?;
             let row = rows.first().ok_or(StoreError::Unavailable)?;
             match column::<i32>(row, "claimed") {
                 Some(1) => {
@@ -257,7 +300,7 @@ impl Core {
                     let standing = Box::new(standing);
                     return Ok((Claimed::Taken { standing, yours: Box::new(record) }, None));
                 }
-                _ => self.begin_after(instance).await?,
+                _ => self.begin_after(taker.instance).await?,
             }
         }
         Err(StoreError::Unreached)
@@ -265,14 +308,14 @@ impl Core {
 
     pub(super) async fn take_turn(&self, wish: Wish, now: Millis) -> Result<Turned, StoreError> {
         for _ in 0..2 {
-            let instance = self.instance();
+            let taker = self.taker(true).await?;
             let mut values = vec![Value::id(wish.resource.0), Value::data(wish.name.as_bytes())];
-            values.extend([wish.token.0, instance.0, now].map(Value::number));
-            let rows = self.link.step(&self.sql.take_turn, &values).await?;
+            values.extend([wish.token.0, taker.instance.0, now].map(Value::number));
+            let rows = self.take(&taker, &self.sql.take_turn, &values, Some(&wish)).await?;
             let row = rows.first().ok_or(StoreError::Unavailable)?;
             match self.turned(row, wish.resource)? {
                 Some(turned) => return Ok(turned),
-                None => self.begin_after(instance).await?,
+                None => self.begin_after(taker.instance).await?,
             }
         }
         Err(StoreError::Unreached)

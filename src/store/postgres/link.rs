@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::error::{DbError, Severity, SqlState};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Config, Error, Row};
+use tokio_postgres::{Client, Config, Error, Row};
 
 use super::tls::Tls;
 use super::value::Value;
@@ -30,6 +30,13 @@ pub(super) struct Link {
     up: AtomicBool,
     /// Somebody met an outage.
     pub(super) lost: Notify,
+}
+
+/// Where a step goes.
+#[derive(Clone, Copy)]
+enum On<'a> {
+    Pool(&'a Pool),
+    Session(&'a Client),
 }
 
 /// What one try came to.
@@ -71,7 +78,7 @@ impl Link {
         }
     }
 
-    fn gone(&self, why: &str) {
+    pub(super) fn gone(&self, why: &str) {
         if self.up.swap(false, Ordering::AcqRel) {
             tracing::warn!(why, "the store cannot be reached");
         }
@@ -92,18 +99,28 @@ impl Link {
         if !self.is_up() {
             return Err(StoreError::Unreached);
         }
-        self.tried(&self.pool, statement, values).await
+        self.tried(On::Pool(&self.pool), statement, values).await
     }
 
     /// The same on the connection for the sign of life, whether or not there is an outage.
     pub(super) async fn probe(&self, statement: &str, values: &[Value]) -> Result<Vec<Row>, StoreError> {
-        self.tried(&self.own, statement, values).await
+        self.tried(On::Pool(&self.own), statement, values).await
     }
 
-    async fn tried(&self, pool: &Pool, statement: &str, values: &[Value]) -> Result<Vec<Row>, StoreError> {
+    /// The same on a session of our own, behind what is out on it. After `Unavailable` it is of no use any more.
+    pub(super) async fn step_on(
+        &self,
+        session: &Client,
+        statement: &str,
+        values: &[Value],
+    ) -> Result<Vec<Row>, StoreError> {
+        self.tried(On::Session(session), statement, values).await
+    }
+
+    async fn tried(&self, on: On<'_>, statement: &str, values: &[Value]) -> Result<Vec<Row>, StoreError> {
         let until = Instant::now() + self.patience;
         for attempt in 0..TRIES {
-            match self.once(pool, statement, values, until).await {
+            match self.once(on, statement, values, until).await {
                 Tried::Done(rows) => return Ok(rows),
                 Tried::Failed(error) => return Err(error),
                 Tried::Again => {
@@ -116,7 +133,11 @@ impl Link {
         Err(StoreError::Unreached)
     }
 
-    async fn once(&self, pool: &Pool, statement: &str, values: &[Value], until: Instant) -> Tried {
+    async fn once(&self, on: On<'_>, statement: &str, values: &[Value], until: Instant) -> Tried {
+        let pool = match on {
+            On::Pool(pool) => pool,
+            On::Session(client) => return self.asked(client, statement, values, until).await,
+        };
         let left = Some(until.saturating_duration_since(Instant::now()));
         let timeouts = Timeouts { wait: left, create: left, recycle: left };
         let client = match pool.timeout_get(&timeouts).await {
@@ -126,14 +147,21 @@ impl Link {
                 return Tried::Failed(StoreError::Unreached);
             }
         };
+        let tried = self.asked(&client, statement, values, until).await;
+        if Instant::now() >= until {
+            // Nobody should wait behind it on the same connection.
+            drop(deadpool_postgres::Object::take(client));
+        }
+        tried
+    }
+
+    async fn asked(&self, client: &Client, statement: &str, values: &[Value], until: Instant) -> Tried {
         let typed: Vec<_> =
             values.iter().map(|value| (value as &(dyn ToSql + Sync), value.of_type())).collect();
         match timeout_at(until, client.query_typed(statement, &typed)).await {
             Ok(Ok(rows)) => Tried::Done(rows),
             Ok(Err(error)) => self.failed(&error),
             Err(_) => {
-                // Nobody should wait behind it on the same connection.
-                drop(deadpool_postgres::Object::take(client));
                 self.gone("it does not answer in time");
                 Tried::Failed(StoreError::Unavailable)
             }

@@ -3,12 +3,14 @@
 //! 1. A step is one statement, one transaction, one round trip: what has to be decided is decided in a function there.
 //! 2. Every step is a compare-and-swap by owner or token, so that whoever lost a reply may ask again.
 //! 3. Who is alive, who rests and who waits is told by the server's clock; when a record expires by the caller's.
-//! 4. Nothing is prepared by name and nothing depends on a session, but for a session that listens, where it is ours.
+//! 4. Nothing is prepared by name and nothing depends on a session, but for one that listens where it is ours, and one
+//!    that holds this life's turns where that was asked for.
 //! 5. What is done never changes, and is answered from memory the next time (invariant 10).
 
 mod across;
 mod core;
 mod link;
+mod locks;
 mod news;
 mod rows;
 mod schema;
@@ -74,13 +76,6 @@ impl Postgres {
     /// # Errors
     /// A sentence for the operator, without secrets.
     pub async fn open(options: Options) -> Result<Arc<Self>, String> {
-        if options.advisory {
-            return Err(
-                "store.turns = \"advisory\" is not built yet: use \"rows\", which keeps the same promises \
-                        and works behind a pooler too"
-                    .to_owned(),
-            );
-        }
         // A server that just starts, or a connection that breaks, is no reason to give up at once.
         let until = Instant::now() + options.patience;
         loop {
@@ -104,9 +99,12 @@ impl Postgres {
         let cache = FinishedCache::new(options.max_memory);
         let times = (options.alive, options.patience);
         let place = place(&config);
-        let core = Arc::new(Core::new((config, tls), schema, link, cache, times));
+        let core = Arc::new(Core::new((config, tls), schema, link, cache, times, options.advisory));
         // How news comes is known before anybody waits for any.
         let session = Session::open(&core).await.map_err(|why| format!("{place}: {why}"))?;
+        if options.advisory && session.is_none() {
+            return Err(format!("{place}: {}", locks::POOLED));
+        }
         let how =
             if session.is_some() { "on a session of its own" } else { "by asking: a pooler stands between" };
         tracing::info!(%place, "news comes {how}");
@@ -125,6 +123,10 @@ impl Postgres {
         core.tasks.spawn(async move { stop.run_until_cancelled(news::follow(&follower, session)).await });
         let stop = until_stopped(&core);
         core.tasks.spawn(async move { stop.run_until_cancelled(sweeper.sweep(asked)).await });
+        if core.advisory {
+            let (stop, guarded) = (until_stopped(&core), Arc::clone(&core));
+            core.tasks.spawn(async move { stop.run_until_cancelled(locks::guard(&guarded)).await });
+        }
         let stop = core.stop.clone().drop_guard();
         Self { core, sweeps, _stop: stop }
     }
@@ -225,12 +227,17 @@ impl Store for Postgres {
 
     fn commit(&self, change: Change, now: Millis) -> Reply<bool> {
         let goes_out = change.goes_out();
+        let ends_turn = change.turn.is_some();
         let values = commit_values(change, goes_out, now, self.core.instance().0);
-        self.ask(
-            |sql| &sql.commit,
-            values,
-            |_, rows| rows.first().and_then(|row| row.try_get(0).ok()).ok_or(StoreError::Unavailable),
-        )
+        let core = Arc::clone(&self.core);
+        Reply::later(async move {
+            let rows = if ends_turn {
+                core.end_turn(&core.sql.commit, &values).await?
+            } else {
+                core.link.step(&core.sql.commit, &values).await?
+            };
+            rows.first().and_then(|row| row.try_get(0).ok()).ok_or(StoreError::Unavailable)
+        })
     }
 
     fn resolutions(&self, id: RecordId, now: Millis) -> Reply<Vec<Resolution>> {

@@ -11,6 +11,7 @@ use std::future::poll_fn;
 use tokio::sync::mpsc;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client};
+use tokio_util::sync::CancellationToken;
 
 use super::core::Core;
 use super::link::describe;
@@ -19,26 +20,36 @@ use super::link::describe;
 /// four or five finds nothing odd.
 const LOOKS: usize = 10;
 
-/// A session that hears what is told.
+/// A session of our own.
 pub(super) struct Session {
-    client: Client,
+    pub(super) client: Client,
     word: String,
     pub(super) messages: mpsc::Receiver<String>,
+    /// Its connection has ended.
+    pub(super) ended: CancellationToken,
 }
 
 impl Session {
-    /// Opens one; `None` where the server's sessions are not ours.
+    /// Opens one that hears what is told; `None` where the server's sessions are not ours.
     pub(super) async fn open(core: &Core) -> Result<Option<Self>, String> {
-        match tokio::time::timeout(core.patience * 2, Self::open_now(core)).await {
-            Ok(session) => session,
-            Err(_) => Err("it takes connections, and says nothing".to_owned()),
-        }
+        let listening = async {
+            let Some(session) = Self::open_now(core).await? else { return Ok(None) };
+            let listen = format!("listen \"{}\"", core.schema.channel());
+            session.client.batch_execute(&listen).await.map_err(|error| describe(&error))?;
+            Ok(Some(session))
+        };
+        in_time(core, listening).await
+    }
+
+    /// The same without news.
+    pub(super) async fn silent(core: &Core) -> Result<Option<Self>, String> {
+        in_time(core, Self::open_now(core)).await
     }
 
     async fn open_now(core: &Core) -> Result<Option<Self>, String> {
         let word = format!("{:016x}", fastrand::u64(..));
-        let (client, messages) = connect(core).await?;
-        let (other, _unheard) = connect(core).await?;
+        let (client, messages, ended) = connect(core).await?;
+        let (other, ..) = connect(core).await?;
         let failed = |error: tokio_postgres::Error| describe(&error);
         for _ in 0..LOOKS {
             let sql = "select set_config('onceward.session', $1, false), pg_backend_pid()";
@@ -50,9 +61,7 @@ impl Session {
                 return Ok(None);
             }
         }
-        let listen = format!("listen \"{}\"", core.schema.channel());
-        client.batch_execute(&listen).await.map_err(failed)?;
-        Ok(Some(Self { client, word, messages }))
+        Ok(Some(Self { client, word, messages, ended }))
     }
 
     /// Whether it answers, and as itself.
@@ -65,11 +74,22 @@ impl Session {
     }
 }
 
-async fn connect(core: &Core) -> Result<(Client, mpsc::Receiver<String>), String> {
+async fn in_time(
+    core: &Core,
+    opens: impl Future<Output = Result<Option<Session>, String>>,
+) -> Result<Option<Session>, String> {
+    let opened = tokio::time::timeout(core.patience * 2, opens).await;
+    opened.unwrap_or_else(|_| Err("it takes connections, and says nothing".to_owned()))
+}
+
+async fn connect(core: &Core) -> Result<(Client, mpsc::Receiver<String>, CancellationToken), String> {
     let (client, mut connection) = core.config.connect(core.tls.clone()).await.map_err(|e| describe(&e))?;
     let (sender, messages) = mpsc::channel(1024);
+    let ended = CancellationToken::new();
+    let ends = ended.clone().drop_guard();
     // Ends with the client, or with the connection.
     core.tasks.spawn(async move {
+        let _ends = ends;
         while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
             if let AsyncMessage::Notification(told) = message
                 && sender.send(told.payload().to_owned()).await.is_err()
@@ -79,7 +99,7 @@ async fn connect(core: &Core) -> Result<(Client, mpsc::Receiver<String>), String
             }
         }
     });
-    Ok((client, messages))
+    Ok((client, messages, ended))
 }
 
 /// The session's word, and the process it is in.

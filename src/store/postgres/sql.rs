@@ -33,28 +33,29 @@ pub(super) struct Sql {
     pub(super) renew: String,
     pub(super) bye: String,
     pub(super) poll: String,
+    pub(super) let_go: String,
 }
 
 /// Whether it takes writes.
 pub(super) const REACH: &str = "select current_setting('transaction_read_only') = 'off' as takes_writes";
 
-const LAPSED: &str = "
-    select i.id as instance, floor(extract(epoch from clock_timestamp() - i.until) * 1000)::bigint as ago
-    from {s}.instance i
-    where i.until <= clock_timestamp() and (
-        exists (select from {s}.record r where r.instance = i.id)
-        or exists (select from {s}.turn t where t.instance = i.id or i.id = any (t.line))
-    )
-    union all
-    -- Whose sign of life is gone while something of it came late. Each instance costs one look at the index.
-    select o.instance, 0 from (
-        with recursive owners as (
-            (select r.instance from {s}.record r where r.instance is not null order by r.instance limit 1)
-            union all
-            select (select r.instance from {s}.record r where r.instance > o.instance order by r.instance limit 1)
-            from owners o where o.instance is not null
-        ) select instance from owners where instance is not null
-    ) o where not exists (select from {s}.instance i where i.id = o.instance)";
+const HELLO: &str = "
+    insert into {s}.instance (id, until, listens)
+    values ($1, clock_timestamp() + $2 * interval '1 millisecond', $3)
+    returning (select epoch from {s}.schema) as epoch";
+
+const BYE: &str = "
+    update {s}.instance set until = clock_timestamp(), listens = false where id = $1 and until > clock_timestamp()";
+
+/// On the session of the life that begins.
+const LOCKED_HELLO: &str = "select {s}.hello_2($1, $2, $3, $4) as epoch";
+
+/// On the session of the life that ends.
+const LOCKED_BYE: &str = "
+    with over as (
+        update {s}.instance set until = clock_timestamp(), listens = false, pid = null
+        where id = $1 and until > clock_timestamp()
+    ) select pg_advisory_unlock_all()";
 
 const POLL: &str = "
     select 0 as kind, w.id from unnest($1) w(id)
@@ -65,7 +66,8 @@ const POLL: &str = "
         and coalesce(t.rest_until <= clock_timestamp(), true) and (t.line = '{}' or t.line[1] = $3)";
 
 impl Sql {
-    pub(super) fn new(schema: &Schema) -> Self {
+    /// `advisory`: turns are held by session locks too.
+    pub(super) fn new(schema: &Schema, advisory: bool) -> Self {
         let sql = |text: &str| schema.fill(text);
         let call = |function: &str, parameters: usize| {
             let numbered: Vec<_> = (1..=parameters).map(|n| format!("${n}")).collect();
@@ -74,8 +76,8 @@ impl Sql {
         let records =
             |rest: &str| schema.fill(&format!("select id, {RECORD} from {{s}}.record where {rest}"));
         Self {
-            claim: call("claim_1", 16),
-            commit: call("commit_1", 31),
+            claim: call(if advisory { "claim_2" } else { "claim_1" }, 16),
+            commit: call(if advisory { "commit_2" } else { "commit_1" }, 31),
             read: records("id = $1 and coalesce(expires_at > $2, true)"),
             answer: sql("select answer from {s}.record where id = $1"),
             resolutions: sql("select executed, who, why, moment, expires_at from {s}.resolution
@@ -90,8 +92,8 @@ impl Sql {
             scan_unknown: records("unsettled and phase = 3 and expires_at > $2 limit $1"),
             scan_all: records("coalesce(expires_at > $2, true) limit $1"),
             sweep: call("sweep_1", 3),
-            take_turn: call("take_turn_1", 5),
-            end_turn: call("end_turn_1", 3),
+            take_turn: call(if advisory { "take_turn_2" } else { "take_turn_1" }, 5),
+            end_turn: call(if advisory { "end_turn_2" } else { "end_turn_1" }, 3),
             leave_line: call("leave_line_1", 2),
             end_rest: call("end_rest_1", 1),
             busy: sql("select name, token is not null as in_flight,
@@ -99,18 +101,16 @@ impl Sql {
                 from {s}.turn
                 where token is not null or line <> '{}' or rest_until > clock_timestamp() limit $1"),
             watch: call("watch_1", 2),
-            lapsed: sql(LAPSED),
+            lapsed: call("lapsed_1", 0),
             left_by: records("instance = $1 limit $2"),
-            bury: call("bury_1", 1),
-            hello: sql("insert into {s}.instance (id, until, listens)
-                values ($1, clock_timestamp() + $2 * interval '1 millisecond', $3)
-                returning (select epoch from {s}.schema) as epoch"),
+            bury: call("bury_2", 1),
+            hello: sql(if advisory { LOCKED_HELLO } else { HELLO }),
             renew: sql("update {s}.instance
                 set until = clock_timestamp() + $2 * interval '1 millisecond', listens = $3
                 where id = $1 and until > clock_timestamp() returning (select epoch from {s}.schema) as epoch"),
-            bye: sql("update {s}.instance set until = clock_timestamp(), listens = false
-                where id = $1 and until > clock_timestamp()"),
+            bye: sql(if advisory { LOCKED_BYE } else { BYE }),
             poll: sql(POLL),
+            let_go: call("let_go_1", 3),
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::{look, options, servers};
 use crate::protocol::record::{Owner, Phase, Record, ResourceId, State};
 use crate::store::conformance::{done, forwarded, id, mark, record, unknown};
-use crate::store::postgres::Postgres;
+use crate::store::postgres::{Options, Postgres};
 use crate::store::shared::{TurnEnd, Turned, Wish};
 use crate::store::{Before, Change, Claimed, Move, Resolution, Set, Shared, Store};
 
@@ -22,6 +22,8 @@ struct One {
     held: Arc<Vec<AtomicBool>>,
     dice: fastrand::Rng,
     next_owner: u64,
+    /// Each turn is ended where it was taken.
+    keeps_to_one: bool,
 }
 
 impl One {
@@ -68,7 +70,7 @@ impl One {
         }
     }
 
-    async fn writes(&mut self, store: &Postgres, n: u64, owner: u64, at: usize) {
+    async fn writes(&mut self, store: &Arc<Postgres>, n: u64, owner: u64, at: usize) {
         let name = format!("/{at}");
         let wish = Wish { resource: ResourceId::new(&name), name: name.clone().into(), token: Owner(owner) };
         let claim = store.claim_in_turn(id(n), record(owner, &name), wish, NOW).await.unwrap();
@@ -77,7 +79,7 @@ impl One {
                 assert!(!self.held[at].swap(true, Ordering::SeqCst), "two at once");
                 let step = |before, set| Change::new(id(n), Owner(owner), before, set);
                 assert!(store.commit(step(Before::Claimed, forwarded(grant.fence)), NOW).await.unwrap());
-                let other = self.store();
+                let other = if self.keeps_to_one { Arc::clone(store) } else { self.store() };
                 let change = step(Before::Forwarded, self.end(grant.fence));
                 let rest = self.dice.bool().then_some(Duration::from_millis(2));
                 let resource = ResourceId::new(&name);
@@ -132,15 +134,28 @@ impl One {
 // Invariants 2 and 4: whatever goes on at once, no two steps wait for each other, and no two have one turn.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_waits_for_one_that_waits_for_him() {
+    crowd(false).await;
+}
+
+// The same where turns are held by session locks too: none is left when all is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_lock_is_left_by_a_crowd() {
+    crowd(true).await;
+}
+
+async fn crowd(advisory: bool) {
     let server = servers::Postgres::start().await;
-    let open = || async { Postgres::open(options(&server.url(), "onceward")).await.unwrap() };
+    let alive = Duration::from_secs(20);
+    let options = || Options { advisory, alive, ..options(&server.url(), "onceward") };
+    let open = || async { Postgres::open(options()).await.unwrap() };
     let stores = vec![open().await, open().await, open().await];
     let held: Arc<Vec<_>> = Arc::new((0..RESOURCES).map(|_| AtomicBool::new(false)).collect());
     let mut crowd = JoinSet::new();
     for n in 0..16_u64 {
         let (stores, held) = (stores.clone(), Arc::clone(&held));
         crowd.spawn(async move {
-            let mut one = One { stores, held, dice: fastrand::Rng::with_seed(n), next_owner: (n + 1) << 32 };
+            let dice = fastrand::Rng::with_seed(n);
+            let mut one = One { stores, held, dice, next_owner: (n + 1) << 32, keeps_to_one: advisory };
             for _ in 0..150 {
                 one.does_something().await;
             }
@@ -150,6 +165,9 @@ async fn nobody_waits_for_one_that_waits_for_him() {
     let look = look(&server).await;
     let met = look.query_one("select sum(deadlocks)::bigint from pg_stat_database", &[]).await.unwrap();
     assert_eq!(met.get::<_, i64>(0), 0);
+    let locks = "select count(*) from pg_locks where locktype = 'advisory'";
+    let lives = if advisory { 3 } else { 0 };
+    assert_eq!(look.query_one(locks, &[]).await.unwrap().get::<_, i64>(0), lives);
     for store in &stores {
         assert!(store.scan(Some(Phase::Forwarded), 9, NOW).await.unwrap().is_empty());
     }

@@ -4,6 +4,7 @@
 #[path = "../../../../tests/harness/servers/postgres.rs"]
 mod servers;
 
+mod advisory;
 mod conforms;
 mod crowds;
 mod faults;
@@ -57,10 +58,17 @@ pub(super) async fn open(url: &str, schema: &str) -> Arc<dyn Store> {
 /// A store that nobody is on yet.
 pub(super) fn shared_case(url: String) -> SharedCase {
     let schema = schema();
+    case_of(move || options(&url, &schema))
+}
+
+/// The same, opened as it says.
+pub(super) fn case_of(options: impl Fn() -> Options + Send + Sync + 'static) -> SharedCase {
     let open = Box::new(move || {
-        let (url, schema) = (url.clone(), schema.clone());
-        let opened: std::pin::Pin<Box<dyn Future<Output = _> + Send>> =
-            Box::pin(async move { open(&url, &schema).await });
+        let options = options();
+        let opened: std::pin::Pin<Box<dyn Future<Output = Arc<dyn Store>> + Send>> = Box::pin(async move {
+            let store: Arc<dyn Store> = Postgres::open(options).await.unwrap();
+            store
+        });
         opened
     });
     SharedCase { open, now: 1_000_000 }

@@ -28,11 +28,22 @@ async fn taken(look: &Client) -> Vec<String> {
 // S3: two round trips for a write without a turn, three with turn and version, one for a replay and none for the next.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_costs_as_many_round_trips_as_it_must() {
+    costs_what_it_must(false).await;
+}
+
+// S3: the same where turns are held by session locks too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_costs_no_round_trip() {
+    costs_what_it_must(true).await;
+}
+
+async fn costs_what_it_must(advisory: bool) {
     let server = servers::Postgres::start().await;
     let look = look(&server).await;
     look.batch_execute("create extension pg_stat_statements").await.unwrap();
     // The sign of life comes once, and is counted with the start.
-    let quiet = || super::Options { alive: Duration::from_secs(3600), ..options(&server.url(), "onceward") };
+    let alive = Duration::from_secs(3600);
+    let quiet = || super::Options { alive, advisory, ..options(&server.url(), "onceward") };
     let store = Postgres::open(quiet()).await.unwrap();
     let other = Postgres::open(quiet()).await.unwrap();
     until_listening(&look).await;
