@@ -20,9 +20,10 @@ impl Pair {
     async fn on(store: &str, upstream: &str, lines: &str) -> Pair {
         let ground = Ground::of(store).await;
         let text = format!(
-            "[store]\nurl = \"{}\"\nalive = \"2s\"\n[limits]\nstore = \"4s\"\n[[routes]]\npath = \"/{{*path}}\"\n\
+            "[store]\nurl = \"{}\"\n{}alive = \"2s\"\n[limits]\nstore = \"4s\"\n[[routes]]\npath = \"/{{*path}}\"\n\
              upstream = \"{upstream}\"\n{lines}\n",
-            ground.url()
+            ground.url(),
+            ground.lines()
         );
         let (one, two) = (Proxy::start(&text).await, Proxy::start(&text).await);
         Pair { one, two, ground }
@@ -356,6 +357,12 @@ macro_rules! on_each_store {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 super::$name("postgres").await;
+            })*
+        }
+        mod postgres_advisory {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name("postgres, advisory").await;
             })*
         }
     };

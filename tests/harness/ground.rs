@@ -12,6 +12,8 @@ pub enum Ground {
     Disk(TempDir),
     Redis(Redis),
     Postgres(Postgres),
+    /// With turns that session locks hold too.
+    Advisory(Postgres),
 }
 
 impl Ground {
@@ -21,6 +23,7 @@ impl Ground {
             "disk" => Ground::Disk(TempDir::new().expect("a temporary directory")),
             "redis" => Ground::Redis(Redis::durable().await),
             "postgres" => Ground::Postgres(Postgres::start().await),
+            "postgres, advisory" => Ground::Advisory(Postgres::start().await),
             other => panic!("no store {other:?}"),
         }
     }
@@ -31,7 +34,15 @@ impl Ground {
             Ground::Memory => "memory:".to_owned(),
             Ground::Disk(folder) => format!("disk:{}", folder.path().join("store").display()),
             Ground::Redis(redis) => redis.url(),
-            Ground::Postgres(postgres) => postgres.url(),
+            Ground::Postgres(postgres) | Ground::Advisory(postgres) => postgres.url(),
+        }
+    }
+
+    /// What the configuration says of it besides.
+    pub fn lines(&self) -> &'static str {
+        match self {
+            Ground::Memory | Ground::Disk(_) | Ground::Redis(_) | Ground::Postgres(_) => "",
+            Ground::Advisory(_) => "turns = \"advisory\"\n",
         }
     }
 
@@ -40,7 +51,7 @@ impl Ground {
         let port = match self {
             Ground::Memory | Ground::Disk(_) => return None,
             Ground::Redis(redis) => redis.port(),
-            Ground::Postgres(postgres) => postgres.port(),
+            Ground::Postgres(postgres) | Ground::Advisory(postgres) => postgres.port(),
         };
         Some(format!("127.0.0.1:{port}"))
     }
@@ -54,7 +65,7 @@ impl Ground {
                 tokio::time::sleep(time).await;
                 redis.resume();
             }
-            Ground::Postgres(postgres) => {
+            Ground::Postgres(postgres) | Ground::Advisory(postgres) => {
                 postgres.pause();
                 tokio::time::sleep(time).await;
                 postgres.resume();
@@ -67,13 +78,13 @@ impl Ground {
         match self {
             Ground::Memory | Ground::Disk(_) => {}
             Ground::Redis(redis) => redis.kill(),
-            Ground::Postgres(postgres) => postgres.kill(),
+            Ground::Postgres(postgres) | Ground::Advisory(postgres) => postgres.kill(),
         }
         let happened = happens.await;
         match self {
             Ground::Memory | Ground::Disk(_) => {}
             Ground::Redis(redis) => redis.start_again().await,
-            Ground::Postgres(postgres) => postgres.start_again().await,
+            Ground::Postgres(postgres) | Ground::Advisory(postgres) => postgres.start_again().await,
         }
         happened
     }
