@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Documents over HTTP, kept in memory: an API as most are made, for trying Onceward out.
 
-    python3 examples/documents.py [PORT]     (3000; 0 takes a free one)
+    python3 examples/documents.py [PORT [HOST]]     (3000 on 127.0.0.1; port 0 takes a free one)
 
 It knows no keys and no versions, and the last writer wins. A PUT of a document whose name begins with "flaky" is
 performed, and then the connection ends without an answer.
@@ -47,8 +47,9 @@ class Documents(BaseHTTPRequestHandler):
 
 if __name__ == "__main__":
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 3000
-    server = ThreadingHTTPServer(("127.0.0.1", port), Documents)
-    print(f"documents on http://127.0.0.1:{server.server_port}/documents/7", flush=True)
+    host = sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1"
+    server = ThreadingHTTPServer((host, port), Documents)
+    print(f"documents on http://{host}:{server.server_port}/documents/7", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:

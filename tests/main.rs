@@ -14,6 +14,7 @@ mod cli;
 mod config;
 mod connections;
 mod demo;
+mod deploy;
 mod docs;
 mod durable;
 mod endings;
@@ -35,8 +36,8 @@ mod promises;
 mod real_apis;
 mod refusals;
 mod routes;
-#[cfg(feature = "otlp")]
 mod shared;
+#[cfg(feature = "otlp")]
 mod telemetry;
 mod tidy;
 mod turns;

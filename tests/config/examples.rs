@@ -76,6 +76,16 @@ fn the_examples_say_what_they_claim() {
     assert_eq!(container.server.listen, ["0.0.0.0:8080".parse().unwrap()]);
     assert_eq!((container.server.admin_token, container.log.format), (None, LogFormat::Json));
     assert_eq!(container.store.url, StoreUrl::Disk("/var/lib/onceward".into()));
+
+    let redis = example("redis", include_str!("../../config/redis.toml"));
+    let postgres = example("postgres", include_str!("../../config/postgres.toml"));
+    assert!(matches!((&redis.store.url, &postgres.store.url), (StoreUrl::Redis(_), StoreUrl::Postgres(_))));
+    // What they say of a store that is shared is what holds without it, so that it may be left out.
+    let without = load(MINIMAL).unwrap().store;
+    for store in [redis.store, postgres.store] {
+        let (url, max_memory) = (store.url.clone(), store.max_memory);
+        assert_eq!(store, onceward::config::checked::Store { url, max_memory, ..without.clone() });
+    }
 }
 
 // C2, C5: the container's file is told by the environment, as its head says
