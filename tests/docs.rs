@@ -70,7 +70,7 @@ fn every_rule_stands_in_the_protocol() {
     assert!(wrong.is_empty(), "docs/PROTOCOL.md: {}", wrong.join(", "));
 }
 
-/// What docs/PROTOCOL.md and docs/ARCHITECTURE.md name in backticks as a file or a test is there.
+/// What these pages name in backticks as a file or a test is there.
 #[test]
 fn what_the_documents_name_is_there() {
     let mut tests = String::new();
@@ -78,9 +78,11 @@ fn what_the_documents_name_is_there() {
         tests.push_str(&source.text);
     }
     let mut wrong = Vec::new();
-    for document in ["docs/PROTOCOL.md", "docs/ARCHITECTURE.md", "docs/CHANGELOG.md", "README.md"] {
+    let pages = ["PROTOCOL", "ARCHITECTURE", "CHANGELOG", "DEPLOYMENT", "STORES"]
+        .map(|page| format!("docs/{page}.md"));
+    for document in pages.iter().map(String::as_str).chain(["README.md"]) {
         for name in read(document).lines().filter(|line| !line.starts_with("    ")).flat_map(backticked) {
-            let file = ["src/", "tests/", "config/", "docs/", "examples/", "benches/"]
+            let file = ["src/", "tests/", "config/", "docs/", "examples/", "benches/", "deploy/"]
                 .iter()
                 .any(|folder| name.starts_with(folder));
             if file && !name.contains([' ', '*', '{']) && !root().join(&name).exists() {

@@ -117,9 +117,10 @@ impl Source {
         found
     }
 
-    /// The comment lines of tests: all of an integration test, and of a unit test's module.
+    /// The comment lines of tests: all of an integration test or of a file in a folder of tests, and of a unit test's
+    /// module.
     pub fn comments_on_tests(&self) -> Vec<String> {
-        let from = if self.path.starts_with("tests/") {
+        let from = if self.path.starts_with("tests/") || self.path.contains("/tests/") {
             0
         } else {
             self.text.find("#[cfg(test)]").unwrap_or(usize::MAX)

@@ -44,7 +44,7 @@ async fn packed(look: &Client, table: &str) -> i64 {
     look.query_one(&sql, &[]).await.unwrap().get::<_, i64>(0) / i64::try_from(WRITES).unwrap()
 }
 
-// S3: docs/STORES-POSTGRES.md says how much.
+// S3: docs/STORES.md says how much.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_takes_as_much_room_as_is_said() {
     let server = servers::Postgres::start().await;
