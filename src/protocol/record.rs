@@ -152,15 +152,27 @@ impl State {
 }
 
 impl State {
-    /// What a state takes over from the one before it: that another write has gone to the resource is not forgotten
-    /// when a second run comes to nothing (K12).
+    /// What a state takes over from the one before it: that another write has gone to the resource is not forgotten,
+    /// neither when a second run begins on what was read before, nor when it comes to nothing (K12).
     pub fn after(mut self, before: &Self) -> Self {
-        if let (Self::Unknown { mark: Some(mark), .. }, Self::Forwarded { mark: Some(standing), .. }) =
-            (&mut self, before)
-        {
+        if let (Some(mark), Some(standing)) = (self.mark_mut(), before.mark()) {
             mark.followed |= standing.followed;
         }
         self
+    }
+
+    fn mark(&self) -> Option<&Mark> {
+        match self {
+            Self::Forwarded { mark, .. } | Self::Unknown { mark, .. } => mark.as_deref(),
+            Self::Claimed | Self::Done { .. } => None,
+        }
+    }
+
+    fn mark_mut(&mut self) -> Option<&mut Mark> {
+        match self {
+            Self::Forwarded { mark, .. } | Self::Unknown { mark, .. } => mark.as_deref_mut(),
+            Self::Claimed | Self::Done { .. } => None,
+        }
     }
 }
 
@@ -387,6 +399,9 @@ mod tests {
             Some(Box::new(plain))
         };
         let again = State::Forwarded { mark: mark(true), status: None };
+        let late = State::Forwarded { mark: mark(false), status: None };
+        let unknown = State::Unknown { mark: mark(true), since: 0, expires_at: 9 };
+        assert_eq!(late.after(&unknown), again);
         let back = State::Unknown { mark: mark(false), since: 0, expires_at: 9 }.after(&again);
         assert_eq!(back, State::Unknown { mark: mark(true), since: 0, expires_at: 9 });
     }

@@ -330,7 +330,7 @@ fn the_same_seed_is_the_same_run() {
 }
 
 /// Each mistake, and the checks that may see it first.
-const TEETH: [(Bad, usize, &[Check]); 11] = [
+const TEETH: [(Bad, usize, &[Check]); 12] = [
     (Bad::ClaimAfterSending, 1, &[Check::ForwardedFirst]),
     (Bad::UnknownIsAbsent, 1, &[Check::FreeMeansNotRun]),
     (Bad::CheckBeforeTheTurn, 1, &[Check::NoLostUpdate]),
@@ -339,6 +339,7 @@ const TEETH: [(Bad, usize, &[Check]); 11] = [
     (Bad::AnsweredBeforeDurable, 1, &[Check::FreeMeansNotRun]),
     (Bad::ForwardedNotStored, 1, &[Check::FreeMeansNotRun, Check::OneAtATime]),
     (Bad::SendsThoughLapsed, NODES, &[Check::OneAtATime, Check::NoLostUpdate, Check::ForwardedFirst]),
+    (Bad::SendsInAnotherLife, NODES, &[Check::OneAtATime, Check::NoLostUpdate, Check::ForwardedFirst]),
     (Bad::LapseFreesForwarded, NODES, &[Check::FreeMeansNotRun]),
     (Bad::NoRestFromLapse, NODES, &[Check::OneAtATime]),
     (Bad::TurnsOfOneInstance, NODES, &[Check::OneAtATime, Check::NoLostUpdate]),

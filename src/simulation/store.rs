@@ -94,9 +94,7 @@ impl Server {
         if world.is_shared() {
             let instance = Arc::clone(&handle.instance);
             self.doors.lock().push(Door { node, life, instance, news: told });
-            while !handle.begin_life().await {
-                sleep(Duration::from_millis(200)).await;
-            }
+            handle.begin_anew().await;
             tokio::spawn(Arc::clone(&handle).keep_alive());
         }
         handle
@@ -199,6 +197,7 @@ fn bent(bad: Bad) -> Option<Bent> {
         | Bad::FingerprintWithoutBody
         | Bad::AnsweredBeforeDurable
         | Bad::SendsThoughLapsed
+        | Bad::SendsInAnotherLife
         | Bad::LapseFreesForwarded
         | Bad::NoRestFromLapse
         | Bad::TurnsOfOneInstance => None,
@@ -248,8 +247,9 @@ impl Ask for Handle {
         self.world.is_shared().then(|| Instance(self.instance.load(Ordering::Relaxed)))
     }
 
-    fn is_alive(&self) -> bool {
-        self.alive_until.lock().is_some_and(|until| Instant::now() < until)
+    fn living(&self) -> Option<Instance> {
+        let is_alive = self.alive_until.lock().is_some_and(|until| Instant::now() < until);
+        self.instance().filter(|_| is_alive)
     }
 
     fn news(&self) -> Option<mpsc::Receiver<News>> {
@@ -270,6 +270,12 @@ impl Handle {
         begun
     }
 
+    async fn begin_anew(&self) {
+        while !self.begin_life().await {
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     async fn keep_alive(self: Arc<Self>) {
         loop {
             sleep(ALIVE / 3).await;
@@ -277,8 +283,14 @@ impl Handle {
             let by = Instance(self.instance.load(Ordering::Relaxed));
             let until = now + timestamp::millis(ALIVE);
             match self.ask("renew", move |model| model.renew(by, now, until)).await {
-                Ok(true) => *self.alive_until.lock() = Some(sent + ALIVE),
-                Ok(false) => drop(self.begin_life().await),
+                Ok(true) => {
+                    *self.alive_until.lock() = Some(sent + ALIVE);
+                    // It stood still, and begins anew at once.
+                    if sent + ALIVE <= Instant::now() {
+                        self.begin_anew().await;
+                    }
+                }
+                Ok(false) => self.begin_anew().await,
                 Err(_) => {}
             }
         }

@@ -12,6 +12,8 @@ pub(crate) enum Bad {
     ForwardedNotStored,
     /// An instance sends though the others take it for dead.
     SendsThoughLapsed,
+    /// An instance sends what it claimed in a life that the others have settled.
+    SendsInAnotherLife,
     /// What a dead instance had forwarded is free.
     LapseFreesForwarded,
     /// A resource does not rest after an instance died with a write out.

@@ -241,8 +241,9 @@ impl World {
     /// What an instance that stands still sees when it goes on.
     pub(super) async fn awake(&self, node: usize) {
         let until = *self.nodes[node].paused_until.lock();
-        if let Some(until) = until {
-            tokio::time::sleep_until(until).await;
+        if let Some(until) = until.filter(|until| Instant::now() < *until) {
+            // All that it waited for is there at once, and nothing says what it looks at first.
+            tokio::time::sleep_until(until + Duration::from_millis(self.below(200))).await;
         }
     }
 

@@ -28,7 +28,8 @@ use crate::protocol::key::IdempotencyKey;
 use crate::protocol::path::percent_encode_non_ascii;
 use crate::protocol::record::{Mark, Owner, Principal, RecordId, ResourceId, Space};
 use crate::route::{self, Entry};
-use crate::store::shared::{Turned, Wish};
+use crate::store::Shared;
+use crate::store::shared::{Instance, Turned, Wish};
 
 /// One write on its way.
 pub(super) struct Write {
@@ -41,6 +42,8 @@ pub(super) struct Write {
     must_finish: MustFinish,
     /// The body's share of `limits.buffered`.
     held: Option<Held>,
+    /// The life of this instance before anything was claimed in it (S3).
+    life: Option<Instance>,
     told: Told,
 }
 
@@ -84,6 +87,7 @@ impl Write {
             budget: journey.budget,
             must_finish: MustFinish::default(),
             held: None,
+            life: None,
             told: Told { story: journey.story.clone(), resource: None, wait_bound: None },
         }
     }
@@ -238,6 +242,7 @@ impl Write {
         let wait_until = self.budget.waits_until(policy.max_wait, unasked);
         let resource = asking.resource;
         let gate = Arc::clone(&self.gate);
+        self.life = gate.store.shared().and_then(Shared::living);
         let rests = || gate.turns.rests(resource);
         let outright = self.outright(asking);
         let owner = gate.keys.next_owner();
@@ -295,7 +300,8 @@ impl Write {
     }
 
     /// A write without a key leaves a record too where its turn has to be known after a restart (Q5).
-    async fn note(&self, claimed: &Claimed) -> Result<Option<Claim>, Refusal> {
+    async fn note(&mut self, claimed: &Claimed) -> Result<Option<Claim>, Refusal> {
+        self.life = self.gate.store.shared().and_then(Shared::living);
         let route = &self.entry.route;
         self.pass_failed_store(self.gate.keys.note(&route.name, &claimed.name, &route.idempotency).await)
     }

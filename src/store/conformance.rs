@@ -227,8 +227,11 @@ pub(super) async fn who_follows_is_marked(case: &Case) {
     assert!(!case.followed(2).await);
     assert!(case.step(1, 8, Before::Forwarded, unknown(1, case.now + 1000)).await);
     assert!(case.followed(1).await, "it is not forgotten when the second run comes to nothing");
+    let stale = Record { state: State::Forwarded { mark: mark(1), status: None }, ..record(9, "/a") };
+    assert!(case.step(1, 8, Before::Unknown, Set::Replace(stale)).await);
+    assert!(case.followed(1).await, "nor when it begins on what was read before");
     assert!(case.step(2, 2, Before::Forwarded, Set::Remove).await);
-    assert!(case.step(1, 8, Before::Unknown, Set::Remove).await);
+    assert!(case.step(1, 9, Before::Forwarded, Set::Remove).await);
     assert!(case.step(4, 4, Before::Claimed, forwarded(4)).await);
 }
 

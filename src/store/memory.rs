@@ -162,7 +162,10 @@ impl Memory {
                     return true;
                 }
                 Set::State(state) => stored.record.state = state.after(&stored.record.state),
-                Set::Replace(record) => stored.record = record,
+                Set::Replace(record) => {
+                    let state = record.state.after(&stored.record.state);
+                    stored.record = Record { state, ..record };
+                }
             }
             stored.answer = kept;
             self.unsettled.moved(id, &stored.record.resource, from, Some(stored.record.state.phase()));

@@ -131,7 +131,10 @@ impl Model {
                 row.record.state = state.after(&row.record.state);
                 row.answer = answer;
             }
-            (Set::Replace(record), Some(row)) => *row = Row { record, answer, by },
+            (Set::Replace(record), Some(row)) => {
+                let state = record.state.after(&row.record.state);
+                *row = Row { record: Record { state, ..record }, answer, by };
+            }
             (Set::State(_) | Set::Replace(_), None) => return false,
         }
         if goes_out {

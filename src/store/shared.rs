@@ -81,8 +81,13 @@ pub enum News {
 
 /// A store that more than one instance is on.
 pub trait Shared: Send + Sync {
-    /// Whether this instance may send, by its own clock: the others take one that lapsed for dead (S3).
-    fn is_alive(&self) -> bool;
+    /// This life of this instance, as long as it lasts by its own clock: the others take one that lapsed for dead (S3).
+    fn living(&self) -> Option<Instance>;
+
+    /// Whether it is alive at all.
+    fn is_alive(&self) -> bool {
+        self.living().is_some()
+    }
 
     /// A claim as [`super::Store::claim`], and where it is new a try for the turn, in one round trip.
     fn claim_in_turn(

@@ -79,10 +79,13 @@ impl Write {
             turn,
             ran_before: ran_before && prior,
         };
-        let counts = |shared: &dyn crate::store::Shared| pending.claim.is_some() && !shared.is_alive();
-        let lapsed = self.gate.store.shared().is_some_and(counts);
+        // Not only alive, but in the life in which it was claimed: the others settled what an earlier one left.
+        let living = self.gate.store.shared().and_then(crate::store::Shared::living);
+        let lapsed = self.gate.store.shared().is_some()
+            && pending.claim.is_some()
+            && (living.is_none() || living != self.life);
         #[cfg(test)]
-        let lapsed = lapsed && !super::teeth::sends_though_lapsed();
+        let lapsed = lapsed && !super::teeth::sends_though_lapsed(living);
         if lapsed {
             // The others take this instance for dead, and may have begun what comes after this write (S3).
             pending.not_sent().await;

@@ -7,6 +7,7 @@ use crate::http::{Refusal, Response, forward};
 use crate::policy::version::{self, Stop};
 use crate::simulation::teeth::{Bad, is};
 use crate::stack::ending::Pending;
+use crate::store::shared::Instance;
 
 static NOTHING: Bytes = Bytes::new();
 
@@ -26,8 +27,8 @@ pub(super) fn at_the_head(mut pending: Pending) -> Pending {
 }
 
 /// Whether an instance that lapsed may send.
-pub(super) fn sends_though_lapsed() -> bool {
-    is(Bad::SendsThoughLapsed)
+pub(super) fn sends_though_lapsed(living: Option<Instance>) -> bool {
+    is(Bad::SendsThoughLapsed) || (is(Bad::SendsInAnotherLife) && living.is_some())
 }
 
 impl Write {

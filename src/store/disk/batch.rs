@@ -121,7 +121,10 @@ impl Batch {
                 let state = state.after(&standing.state);
                 Some(Record { state, ..standing })
             }
-            Set::Replace(record) => Some(record),
+            Set::Replace(record) => {
+                let state = record.state.after(&standing.state);
+                Some(Record { state, ..record })
+            }
             Set::Remove => None,
         };
         self.staged.insert(id, Staged { record, answer, of: None });

@@ -48,9 +48,9 @@ pub(crate) trait Ask: Send + Sync + 'static {
         None
     }
 
-    /// Whether it may send, by its own clock.
-    fn is_alive(&self) -> bool {
-        true
+    /// The same, as long as it lasts by its own clock.
+    fn living(&self) -> Option<Instance> {
+        self.instance()
     }
 
     fn news(&self) -> Option<mpsc::Receiver<News>> {
@@ -164,8 +164,8 @@ impl<A: Ask> Store for A {
 }
 
 impl<A: Ask> Shared for A {
-    fn is_alive(&self) -> bool {
-        Ask::is_alive(self)
+    fn living(&self) -> Option<Instance> {
+        Ask::living(self)
     }
 
     fn claim_in_turn(

@@ -15,8 +15,8 @@ use crate::store::shared::{BusyResource, Instance, Lapsed, News, Shared, TurnEnd
 use crate::store::{Claimed, Reply};
 
 impl Shared for Postgres {
-    fn is_alive(&self) -> bool {
-        self.core.is_alive()
+    fn living(&self) -> Option<Instance> {
+        self.core.living()
     }
 
     fn claim_in_turn(

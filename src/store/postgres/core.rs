@@ -100,8 +100,10 @@ impl Core {
         self.life.lock().instance
     }
 
-    pub(super) fn is_alive(&self) -> bool {
-        Instant::now() < self.life.lock().until
+    /// This life, as long as it lasts.
+    pub(super) fn living(&self) -> Option<Instance> {
+        let Life { instance, until } = *self.life.lock();
+        (Instant::now() < until).then_some(instance)
     }
 
     pub(super) fn listens(&self) -> bool {

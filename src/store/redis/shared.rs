@@ -22,8 +22,8 @@ pub(super) fn seen(link: &Link, turned: Turned) -> Turned {
 }
 
 impl Shared for Redis {
-    fn is_alive(&self) -> bool {
-        self.link.life.instance().is_some()
+    fn living(&self) -> Option<Instance> {
+        self.link.life.instance()
     }
 
     fn claim_in_turn(

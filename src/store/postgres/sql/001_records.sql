@@ -154,7 +154,7 @@ begin
             update {s}.record x set
                 phase = p_phase,
                 state = p_state,
-                followed = p_followed or (p_phase = 3 and r.phase = 1 and r.followed),
+                followed = p_followed or (p_phase in (1, 3) and r.phase in (1, 3) and r.followed),
                 unsettled = (p_phase = 3 or p_phase = 1 and r.unsettled),
                 expires_at = p_expires_at,
                 instance = case when p_phase in (0, 1) then coalesce(r.instance, p_instance) end,
@@ -165,7 +165,7 @@ begin
             update {s}.record x set
                 owner = p_new_owner, phase = p_phase, fingerprint = p_fingerprint, started_at = p_started_at,
                 route = p_route, resource = p_resource, resource_id = p_resource_id, state = p_state,
-                followed = p_followed,
+                followed = p_followed or (p_phase in (1, 3) and r.phase in (1, 3) and r.followed),
                 unsettled = (p_phase = 3 or p_phase = 1 and r.unsettled),
                 expires_at = p_expires_at,
                 instance = case when p_phase in (0, 1) then p_instance end,
