@@ -2,21 +2,29 @@
 --   kind      get, post, put or replay
 --   prefix    what the keys of this run begin with
 --   answer    the length of the upstream's body: every answer must have it
---   limit     end after so many answers instead of at the end of the time (0: no limit)
---   keys      replay: how many keys were sent before under this prefix
+--   limit     end after so many answers to one thread instead of at the end of the time (0: no limit)
+--   keys      replay: how many keys were sent before under this prefix, by one thread
 --   tags      put: "follow" to send the tag that the last write's answer gave, or "fixed"
 --   target    post: where to, other than /tool/append_row
 --   full      "ok": a 503 counts as refused, not as wrong (a store that is meant to fill up)
--- Every answer is checked; wrong ones are counted and the first one is shown.
+-- Every answer is checked; wrong ones are counted and the first one is shown. PORTS in the environment says where each
+-- thread sends to, where that is not one place for all.
 
 local BODY = '{"tool":"append_row","arguments":{"table":"orders","row":{"customer":"c-20817","items":'
     .. '[{"sku":"A-1093","count":2},{"sku":"B-7715","count":1}],"note":"leave at the door",'
     .. '"total":"148.20","currency":"EUR"}},"agent":"planner-4","step":17}'
 
 local threads = {}
+local ports = {}
+for port in (os.getenv("PORTS") or ""):gmatch("%d+") do
+    ports[#ports + 1] = port
+end
 
 function setup(thread)
     thread:set("number", #threads + 1)
+    if ports[#threads + 1] then
+        thread.addr = wrk.lookup("127.0.0.1", ports[#threads + 1])[1]
+    end
     table.insert(threads, thread)
 end
 
@@ -36,8 +44,8 @@ local function field(headers, lower, title)
     return headers[lower] or headers[title]
 end
 
-local function key(n)
-    return option.prefix .. string.format("%d%011d", number, n)
+local function key(n, by)
+    return option.prefix .. string.format("%d%011d", by or number, n)
 end
 
 local function keyed(method, target, more)
@@ -59,7 +67,7 @@ end
 -- A stride, so that a large set of keys is not walked in the order it was made.
 function request_of.replay()
     sent = (sent + 7919) % option.keys
-    return before_key .. key(sent + 1) .. tail
+    return before_key .. key(sent + 1, 1) .. tail
 end
 
 function request_of.put()

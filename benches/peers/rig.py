@@ -214,12 +214,15 @@ class Rig:
     def load(self, server, kind, seconds, **options):
         """One run of wrk against a proxy; what wrk saw and what the proxy spent on it."""
         options = {"kind": kind, "prefix": str(uuid.uuid4())[:24], "answer": len(ANSWER), "limit": 0, **options}
+        # Several processes that act as one share the connections.
+        ports = getattr(server, "ports", [server.port])
         command = [
-            "taskset", "-c", LOAD_CORE, tool("wrk"), "-t", "1", "-c", str(self.connections), "-d", f"{seconds}s",
-            "--timeout", "5s", "-s", f"{HERE}/load.lua", f"http://127.0.0.1:{server.port}/", "--",
+            "taskset", "-c", LOAD_CORE, tool("wrk"), "-t", str(len(ports)), "-c", str(self.connections),
+            "-d", f"{seconds}s", "--timeout", "5s", "-s", f"{HERE}/load.lua", f"http://127.0.0.1:{server.port}/", "--",
             *(f"{name}={value}" for name, value in options.items())]
         cpu, waited = server.cpu(), server.waited()
-        run = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
+        run = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False,
+                             env={**os.environ, "PORTS": " ".join(map(str, ports))})
         # A write that was under way when wrk left still ends, and belongs to this run.
         time.sleep(0.2)
         if server.process.poll() is not None:
