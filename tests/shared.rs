@@ -237,6 +237,12 @@ async fn one_that_stood_still_overwrites_nothing(store: &str) {
     pair.one.signal("CONT");
     // Nobody resolved it or ran it again: its own end counts, as soon as it is stored.
     drop(slow.await.unwrap());
+    within("its own end to be stored", async {
+        while two.get("/.onceward/operations/k").await.json()["state"] != "done" {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
     let first = told(one.post("/d").key("k").body("1")).await;
     assert_eq!(first.is(201).text(), "late");
     two.post("/d").key("k").body("1").await.replays(&first);

@@ -76,20 +76,6 @@ impl Postgres {
     /// # Errors
     /// A sentence for the operator, without secrets.
     pub async fn open(options: Options) -> Result<Arc<Self>, String> {
-        // A server that just starts, or a connection that breaks, is no reason to give up at once.
-        let until = Instant::now() + options.patience;
-        loop {
-            match Self::try_open(&options).await {
-                Err(why) if Instant::now() < until => {
-                    tracing::debug!(why, "the store is tried again");
-                    tokio::time::sleep(AGAIN).await;
-                }
-                opened => return opened,
-            }
-        }
-    }
-
-    async fn try_open(options: &Options) -> Result<Arc<Self>, String> {
         let (config, tls) = config(&options.url)?;
         let schema = Schema::new(&options.schema)?;
         let prepared = schema.prepare(&config, tls.clone(), options.patience).await;
@@ -100,17 +86,30 @@ impl Postgres {
         let times = (options.alive, options.patience);
         let place = place(&config);
         let core = Arc::new(Core::new((config, tls), schema, link, cache, times, options.advisory));
-        // How news comes is known before anybody waits for any.
-        let session = Session::open(&core).await.map_err(|why| format!("{place}: {why}"))?;
+        // A connection that breaks is no reason to give up at once.
+        let until = Instant::now() + options.patience;
+        let session = loop {
+            match Self::appear(&core).await {
+                Ok(session) => break session,
+                Err(_) if Instant::now() < until => tokio::time::sleep(AGAIN).await,
+                Err(why) => return Err(format!("{place}: {why}")),
+            }
+        };
         if options.advisory && session.is_none() {
             return Err(format!("{place}: {}", locks::POOLED));
         }
         let how =
             if session.is_some() { "on a session of its own" } else { "by asking: a pooler stands between" };
         tracing::info!(%place, "news comes {how}");
-        core.set_listens(session.is_some());
-        core.renew().await.map_err(|error| format!("{place}: it did not take a sign of life ({error:?})"))?;
         Ok(Arc::new(Self::begin(core, session)))
+    }
+
+    /// Finds out how news comes, before anybody waits for any, and gives the first sign of life.
+    async fn appear(core: &Arc<Core>) -> Result<Option<Session>, String> {
+        let session = Session::open(core).await.map_err(|why| why.to_string())?;
+        core.set_listens(session.is_some());
+        core.renew().await.map_err(|error| format!("it did not take a sign of life ({error:?})"))?;
+        Ok(session)
     }
 
     fn begin(core: Arc<Core>, session: Option<Session>) -> Self {

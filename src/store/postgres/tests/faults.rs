@@ -190,10 +190,10 @@ async fn a_server_that_comes_back_is_found_again() {
 async fn a_server_that_stands_still_is_not_waited_for() {
     let server = servers::Postgres::start().await;
     let short = |alive| {
-        let patience = Duration::from_millis(500);
+        let patience = Duration::from_secs(3);
         Options { patience, alive: Duration::from_millis(alive), ..options(&server.url(), "onceward") }
     };
-    let store = Postgres::open(short(1500)).await.unwrap();
+    let store = Postgres::open(short(2500)).await.unwrap();
     let first = store.core.instance();
     writes(&store, 1).await;
     assert!(claims(&store, 2).await);
@@ -202,10 +202,10 @@ async fn a_server_that_stands_still_is_not_waited_for() {
     server.pause();
     let asked = Instant::now();
     assert_eq!(store.commit(to_done(3), NOW).await, Err(StoreError::Unavailable), "it may yet be done");
-    assert!(asked.elapsed() < Duration::from_secs(3));
+    assert!(asked.elapsed() < Duration::from_secs(15));
     assert_eq!(store.next_number().await, Err(StoreError::Unreached));
     while store.is_alive() {
-        assert!(asked.elapsed() < Duration::from_secs(20), "its own clock does not count");
+        assert!(asked.elapsed() < Duration::from_secs(30), "its own clock does not count");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     server.resume();
