@@ -91,13 +91,12 @@ impl Postgres {
         let session = loop {
             match Self::appear(&core).await {
                 Ok(session) => break session,
-                Err(_) if Instant::now() < until => tokio::time::sleep(AGAIN).await,
+                Err(why) if why != locks::POOLED && Instant::now() < until => {
+                    tokio::time::sleep(AGAIN).await;
+                }
                 Err(why) => return Err(format!("{place}: {why}")),
             }
         };
-        if options.advisory && session.is_none() {
-            return Err(format!("{place}: {}", locks::POOLED));
-        }
         let how =
             if session.is_some() { "on a session of its own" } else { "by asking: a pooler stands between" };
         tracing::info!(%place, "news comes {how}");
@@ -107,6 +106,9 @@ impl Postgres {
     /// Finds out how news comes, before anybody waits for any, and gives the first sign of life.
     async fn appear(core: &Arc<Core>) -> Result<Option<Session>, String> {
         let session = Session::open(core).await.map_err(|why| why.to_string())?;
+        if core.advisory && session.is_none() {
+            return Err(locks::POOLED.to_owned());
+        }
         core.set_listens(session.is_some());
         core.renew().await.map_err(|error| format!("it did not take a sign of life ({error:?})"))?;
         Ok(session)
