@@ -310,6 +310,11 @@ impl Gone for Seen {
     }
 }
 
+/// An agent that stays.
+pub(super) fn patient() -> Peer {
+    peer(&Arc::default())
+}
+
 fn peer(leaving: &Arc<Leaving>) -> Peer {
     Peer {
         address: ([127, 0, 0, 1], 1).into(),

@@ -10,6 +10,7 @@
 
 mod agent;
 mod ledger;
+mod outage;
 mod store;
 pub(crate) mod teeth;
 mod upstream;

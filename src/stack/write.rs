@@ -28,8 +28,8 @@ use crate::protocol::key::IdempotencyKey;
 use crate::protocol::path::percent_encode_non_ascii;
 use crate::protocol::record::{Mark, Owner, Principal, RecordId, ResourceId, Space};
 use crate::route::{self, Entry};
-use crate::store::Shared;
 use crate::store::shared::{Instance, Turned, Wish};
+use crate::store::{Shared, StoreError};
 
 /// One write on its way.
 pub(super) struct Write {
@@ -331,9 +331,18 @@ async fn enter(
     early: Option<(Turn, Wish)>,
 ) -> Result<(Entered, Option<(Turn, Option<Turned>)>), Refusal> {
     let (turn, wish) = early.unzip();
-    match keys.claim(ask, owner, wish).await? {
-        First::Claimed(claim, turned) => Ok((Entered::Run(claim), turn.map(|turn| (turn, turned)))),
-        First::Taken { standing, yours } => {
+    match keys.claim(ask, owner, wish).await {
+        Err(error) => {
+            if error == StoreError::Unreached
+                && let Some(turn) = turn
+            {
+                // As with the claim: there is no turn in the store that would have to be ended.
+                turn.unasked();
+            }
+            Err(idempotency::refused(error))
+        }
+        Ok(First::Claimed(claim, turned)) => Ok((Entered::Run(claim), turn.map(|turn| (turn, turned)))),
+        Ok(First::Taken { standing, yours }) => {
             if let Some(turn) = turn {
                 turn.unasked();
             }

@@ -190,7 +190,8 @@ impl Claim {
         }
     }
 
-    /// Records the end, with the version it moves and the turn it ends, in one commit; wakes who waits for it. When it expires.
+    /// Records the end, with the version it moves and the turn it ends, in one commit; wakes who waits for it. When it
+    /// expires.
     ///
     /// # Errors
     /// Where the store cannot take it; the claim is then still forwarded, and can be ended again (K4).

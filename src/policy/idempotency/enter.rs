@@ -78,13 +78,13 @@ impl Keys {
     /// Claims the key for `owner`, and where a turn is wished for asks for it in the same round trip.
     ///
     /// # Errors
-    /// 503 where the store cannot be asked.
+    /// What the store said; [`refused`] tells an agent so.
     pub async fn claim(
         self: &Arc<Self>,
         ask: &Ask<'_>,
         owner: Owner,
         wish: Option<Wish>,
-    ) -> Result<First, Refusal> {
+    ) -> Result<First, StoreError> {
         let record = self.record(ask, owner);
         // Before the store is asked: where its reply is lost, what it may have done has to be undone.
         let claim = Claim::new(self, ask.id, owner, millis(ask.policy.ttl)).outright(ask.outright);
@@ -104,7 +104,7 @@ impl Keys {
                     // Nothing is there to be undone, and an outage must not leave work behind for each request.
                     claim.not_taken();
                 }
-                Err(refused(error))
+                Err(error)
             }
         }
     }
@@ -129,7 +129,7 @@ impl Keys {
                     }
                 }
             }
-            (standing, yours) = match self.claim(ask, self.next_owner(), None).await? {
+            (standing, yours) = match self.claim(ask, self.next_owner(), None).await.map_err(refused)? {
                 First::Claimed(claim, _) => return Ok(Entry::Run(claim)),
                 First::Taken { standing, yours } => (standing, yours),
             };
@@ -320,7 +320,8 @@ fn reason(error: StoreError) -> Reason {
     }
 }
 
-fn refused(error: StoreError) -> Refusal {
+/// 503: the store cannot be asked, or is full (S2, S4).
+pub fn refused(error: StoreError) -> Refusal {
     reason(error).into()
 }
 
