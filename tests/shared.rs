@@ -48,6 +48,16 @@ async fn told(call: Call) -> Answer {
     .await
 }
 
+/// Waits until the operation under the key `k` stands so, as this agent sees it.
+async fn comes_to(agent: &Agent, state: &str) {
+    within(format!("the operation to be {state}"), async {
+        while agent.get("/.onceward/operations/k").await.json()["state"] != state {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+}
+
 fn fence(upstream: &Upstream, nth: usize) -> u64 {
     let posts: Vec<_> = upstream.requests().into_iter().filter(|seen| seen.method != "GET").collect();
     posts[nth].field("onceward-fence").expect("a fence").parse().expect("a number")
@@ -190,16 +200,8 @@ async fn what_a_dead_instance_had_out_is_unknown(store: &str) {
     assert!(lost.await.expect("a task").is_err(), "an answer out of nowhere");
     // As long as nobody knows that it is dead its write is in flight.
     two.post("/d").key("k").body("1").await.refused("in-flight");
-    let problem = within("the operation to be unknown", async {
-        loop {
-            let answer = two.post("/d").key("k").body("1").await;
-            if answer.code() != "in-flight" {
-                return answer.refused("outcome-unknown");
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await;
+    comes_to(&two, "unknown").await;
+    let problem = two.post("/d").key("k").body("1").await.refused("outcome-unknown");
     assert_eq!((problem.executed.as_str(), problem.retry.as_str()), ("unknown", "ask-operator"));
     two.post("/d").key("l").body("1").wait(0).await.refused("queue-timeout");
     two.post("/e").key("m").body("1").await.is(200);
@@ -226,23 +228,13 @@ async fn one_that_stood_still_overwrites_nothing(store: &str) {
     let slow = one.post("/d").key("k").body("1").spawn();
     upstream.received(1).await;
     pair.one.signal("STOP");
-    within("the operation to be unknown", async {
-        while two.get("/.onceward/operations/k").await.json()["state"] != "unknown" {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await;
+    comes_to(&two, "unknown").await;
     two.post("/d").key("l").body("2").wait(15).await.is(200);
     gate.open();
     pair.one.signal("CONT");
     // Nobody resolved it or ran it again: its own end counts, as soon as it is stored.
     drop(slow.await.unwrap());
-    within("its own end to be stored", async {
-        while two.get("/.onceward/operations/k").await.json()["state"] != "done" {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await;
+    comes_to(&two, "done").await;
     let first = told(one.post("/d").key("k").body("1")).await;
     assert_eq!(first.is(201).text(), "late");
     two.post("/d").key("k").body("1").await.replays(&first);
@@ -261,16 +253,8 @@ async fn an_operators_word_outlives_a_late_end(store: &str) {
     let slow = one.post("/d").key("k").body("1").spawn();
     upstream.received(1).await;
     pair.one.signal("STOP");
-    let unknown = within("the operation to be unknown", async {
-        loop {
-            let answer = two.post("/d").key("k").body("1").await;
-            if answer.code() == "outcome-unknown" {
-                return answer.problem();
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await;
+    comes_to(&two, "unknown").await;
+    let unknown = two.post("/d").key("k").body("1").await.refused("outcome-unknown");
     let id = unknown.json["operation"].as_str().expect("an id").to_owned();
     let response = json!({"status": 202, "headers": {}, "body": "as the ledger has it"});
     let resolution = json!({"as": "executed", "response": response, "who": "ops", "why": "seen"});
