@@ -31,7 +31,7 @@ use crate::policy::idempotency::Keys;
 use crate::policy::identity;
 use crate::policy::turn::Turns;
 use crate::route::{Entry, Table};
-use crate::store::Store;
+use crate::store::{Bells, Store};
 use crate::upstream::Client;
 
 pub(crate) use journey::Journey;
@@ -54,6 +54,8 @@ pub struct Gate {
     pub observed: Arc<dyn Store>,
     pub keys: Arc<Keys>,
     pub turns: Arc<Turns>,
+    /// Who waits here for what is swapped anywhere.
+    pub bells: Arc<Bells>,
     pub buffers: Buffers,
     pub metrics: Arc<Metrics>,
     /// What a shutdown waits for (O5).
@@ -68,11 +70,13 @@ impl Gate {
     /// What requests meet, over a store.
     pub fn new(config: &Arc<Config>, store: Arc<dyn Store>, observed: Arc<dyn Store>) -> Arc<Self> {
         let (metrics, tasks, closing) = (Metrics::new(), TaskTracker::new(), CancellationToken::new());
+        let bells = Arc::<Bells>::default();
         let rules = Rules::new(Arc::clone(config), &metrics, None);
         let turns = Turns::new(&store, closing.clone(), tasks.clone());
         Arc::new(Self {
             rules: ArcSwap::from_pointee(rules),
-            keys: Keys::new(Arc::clone(&store), tasks.clone()),
+            keys: Keys::new(Arc::clone(&store), Arc::clone(&bells), tasks.clone()),
+            bells,
             store,
             observed,
             turns,

@@ -13,10 +13,7 @@ pub fn now() -> Millis {
     millis(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
 }
 
-/// A time span in milliseconds.
-pub fn millis(span: Duration) -> Millis {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-}
+pub use crate::protocol::record::millis;
 
 /// In UTC, with milliseconds: `2026-01-02T03:04:05.678Z`.
 pub fn rfc3339(at: SystemTime) -> String {

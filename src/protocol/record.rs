@@ -4,12 +4,18 @@
 //! finisher cannot overwrite a newer one. A claimed record may be run again, a forwarded one never.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::entity_tag::{EntityTag, Preconditions};
 use super::fingerprint::Fingerprint;
 
 /// Milliseconds since the Unix epoch.
 pub type Millis = u64;
+
+/// A time span in milliseconds.
+pub fn millis(span: Duration) -> Millis {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// Who sent a request, as a digest (I1).
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -150,7 +150,10 @@ impl Pending {
         let turn_end = self.turn.as_ref().and_then(|turn| turn.ending(rest));
         let expires_at = match &mut self.claim {
             // A version moves with the record; where the key is only freed, nothing moves.
-            Some(claim) => match claim.end(ended, With { version: moves, turn: turn_end }).await {
+            Some(claim) => match claim
+                .end(ended, With { version: moves, turn: turn_end, ..With::default() })
+                .await
+            {
                 Ok(expires_at) => Some(expires_at),
                 Err(NotRecorded::Store(_)) => return Err(again),
                 Err(NotRecorded::Lost) => {

@@ -23,7 +23,9 @@ impl Gate {
             match news {
                 News::Ended(id) => self.keys.resolved(id),
                 News::Freed(resource) => self.turns.freed(resource),
+                News::Told(topic) => self.bells.ring(topic),
                 News::Anything => {
+                    self.bells.ring_all();
                     self.keys.all_look();
                     self.turns.all_freed();
                 }

@@ -1,5 +1,6 @@
 //! What every store has to do: one list of cases for all of them (section S).
 
+pub(super) mod cells;
 #[allow(dead_code, unused_imports, unused_macros, reason = "no store that can be shared is here yet")]
 pub(super) mod shared;
 
@@ -319,8 +320,24 @@ pub(super) async fn only_what_expired_is_forgotten(case: &Case) {
     assert!(late.claim(1, 9).await && late.claim(2, 9).await);
 }
 
+/// Runs every case about what stands beside the records, each on a store of its own.
+macro_rules! on_each_cell_case {
+    ($case:expr) => {
+        $crate::store::conformance::on_each_case!($case; cells: a_cell_is_swapped_by_compare
+            cells_are_swapped_together_or_not_at_all a_cell_goes_with_its_record what_is_due_comes_soonest_first
+            events_come_in_the_order_of_commits a_place_that_is_not_held_is_gone one_of_many_gets_the_cell);
+    };
+}
+
 /// Runs every case, each on a store of its own.
 macro_rules! on_each_case {
+    ($case:expr; cells: $($name:ident)*) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            let (case, _keep) = $case;
+            $crate::store::conformance::cells::$name(&case).await;
+        })*
+    };
     ($case:expr) => {
         $crate::store::conformance::on_each_case!($case; a_key_is_claimed_once a_step_is_its_owners
             an_answer_comes_back a_key_is_released_and_handed_on unknown_operations_are_found a_resolution_is_kept
@@ -336,4 +353,4 @@ macro_rules! on_each_case {
     };
 }
 
-pub(super) use on_each_case;
+pub(super) use {on_each_case, on_each_cell_case};

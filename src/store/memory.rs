@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::answers::{Answer, Answers, Encoded, Location};
+use super::cells::{COST, Cell, CellId, Cells, Fit, Kind, Name, Put, Swap};
+use super::log::{Event, Keep, Log, Place};
 use super::minted::{Minted, Number};
 use super::unsettled::{Unsettled, follow};
 use super::{ById, Change, Claimed, Move, Reply, Resolution, Set, Store, StoreError};
@@ -48,6 +51,10 @@ pub struct Memory {
     shards: Vec<Mutex<Shard>>,
     answers: Answers,
     minted: Minted,
+    cells: Mutex<Cells>,
+    /// Bytes of all cells, to be had without their lock.
+    cell_bytes: AtomicUsize,
+    log: Log,
     limit: usize,
     records: AtomicUsize,
     unknown: AtomicU64,
@@ -64,6 +71,9 @@ impl Memory {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             answers: Answers::new(limit),
             minted: Minted::new(epoch),
+            cells: Mutex::default(),
+            cell_bytes: AtomicUsize::new(0),
+            log: Log::new(epoch, 0),
             limit,
             records: AtomicUsize::new(0),
             unknown: AtomicU64::new(0),
@@ -82,13 +92,16 @@ impl Memory {
     }
 
     fn used(&self) -> usize {
-        self.records.load(Ordering::Relaxed) + self.answers.bytes()
+        self.records.load(Ordering::Relaxed)
+            + self.cell_bytes.load(Ordering::Relaxed)
+            + self.answers.bytes()
+            + self.log.bytes()
     }
 
-    /// Makes room for `more` bytes: bodies go first, then counters, never a record (S2).
+    /// Makes room for `more` bytes: bodies go first, then events and counters, never a record or a cell (S2).
     fn make_room(&self, more: usize, now: Millis) -> Result<(), StoreError> {
         while self.used() + more + self.minted.bytes() > self.limit {
-            if !self.answers.drop_oldest() {
+            if !self.answers.drop_oldest() && !self.log.drop_oldest() {
                 self.minted.drop_all(now);
                 let left = self.used() + more;
                 return if left <= self.limit { Ok(()) } else { Err(StoreError::Full) };
@@ -141,25 +154,67 @@ impl Memory {
         })?
     }
 
-    fn commit_now(&self, change: Change, now: Millis) -> Result<bool, StoreError> {
+    fn commit_now(&self, mut change: Change, now: Millis) -> Result<bool, StoreError> {
+        let event = change.event.take();
+        let done = if change.cells.is_empty() {
+            self.step_now(change, now)?
+        } else {
+            let puts = std::mem::take(&mut change.cells);
+            self.swap_with(&puts, now, || self.step_now(change, now))?
+        };
+        // The same step again tells nothing again.
+        if done == Step::Apply
+            && let Some(event) = event
+        {
+            self.log.append(event, now);
+        }
+        Ok(done != Step::Lost)
+    }
+
+    /// Swaps cells together with something else, which is done only if they fit.
+    fn swap_with(
+        &self,
+        puts: &[Put],
+        now: Millis,
+        step: impl FnOnce() -> Result<Step, StoreError>,
+    ) -> Result<Step, StoreError> {
+        let new = puts.iter().filter_map(|put| put.to.as_ref()).map(|to| to.value.len() + COST);
+        let room = self.make_room(new.sum(), now);
+        let mut cells = self.cells.lock();
+        match cells.fit(puts) {
+            Fit::Lost => return Ok(Step::Lost),
+            Fit::Already => return Ok(Step::Already),
+            // What only gives room is never refused.
+            Fit::Apply if puts.iter().any(|put| put.was.is_none()) => room?,
+            Fit::Apply => {}
+        }
+        let done = step()?;
+        if done == Step::Apply {
+            cells.apply(puts, now);
+            self.cell_bytes.store(cells.bytes(), Ordering::Relaxed);
+        }
+        Ok(done)
+    }
+
+    fn step_now(&self, change: Change, now: Millis) -> Result<Step, StoreError> {
         let goes_out = change.goes_out();
-        let Change { id, owner, before, set, answer, version, resolution, turn: _ } = change;
+        let Change { id, owner, before, set, answer, version, resolution, turn: _, cells: _, event: _ } =
+            change;
         let kept = self.keep(answer.as_ref(), life(&set, now), now);
         let mut followed = Vec::new();
         let done = self.with(id, |shard| {
             match step(shard.get(&id).map(|stored| &stored.record), owner, before, &set) {
                 Step::Apply => {}
-                Step::Already => return true,
-                Step::Lost => return false,
+                step @ (Step::Already | Step::Lost) => return step,
             }
-            let Some(stored) = shard.get_mut(&id) else { return false };
+            let Some(stored) = shard.get_mut(&id) else { return Step::Lost };
             self.removed(stored);
             let from = Some(stored.record.state.phase());
             match set {
                 Set::Remove => {
                     self.unsettled.moved(id, &stored.record.resource, from, None);
                     shard.remove(&id);
-                    return true;
+                    return Step::Apply;
                 }
                 Set::State(state) => stored.record.state = state.after(&stored.record.state),
                 Set::Replace(record) => {
@@ -173,15 +228,15 @@ impl Memory {
                 followed = self.unsettled.others(id, &stored.record.resource);
             }
             self.added(stored);
-            true
+            Step::Apply
         })?;
         for other in followed {
             self.with(other, |shard| shard.get_mut(&other).map(|stored| follow(&mut stored.record)))?;
         }
-        if let Some(to) = version.filter(|_| done) {
+        if let Some(to) = version.filter(|_| done != Step::Lost) {
             self.minted.apply(to, now);
         }
-        if let Some(resolution) = resolution.filter(|_| done) {
+        if let Some(resolution) = resolution.filter(|_| done != Step::Lost) {
             self.remember(resolution);
         }
         Ok(done)
@@ -292,6 +347,47 @@ impl Store for Memory {
         Reply::now(Ok(found))
     }
 
+    fn cell(&self, id: CellId, now: Millis) -> Reply<Option<Cell>> {
+        if self.cell_bytes.load(Ordering::Relaxed) == 0 {
+            return Reply::now(Ok(None));
+        }
+        Reply::now(Ok(self.cells.lock().get(id).map(|cell| cell.at(now))))
+    }
+
+    fn swap(&self, swap: Swap, now: Millis) -> Reply<bool> {
+        let done = self.swap_with(&swap.puts, now, || Ok(Step::Apply));
+        if let (Ok(Step::Apply), Some(event)) = (done, swap.event) {
+            self.log.append(event, now);
+        }
+        Reply::now(done.map(|done| done != Step::Lost))
+    }
+
+    fn due(&self, kind: Kind, within: Duration, most: usize, now: Millis) -> Reply<Vec<(Name, Cell)>> {
+        let until = now.saturating_add(crate::protocol::record::millis(within));
+        Reply::now(Ok(self.cells.lock().due(kind, until, most, now)))
+    }
+
+    fn cells(&self, kind: Kind, most: usize, now: Millis) -> Reply<Vec<(Name, Cell)>> {
+        Reply::now(Ok(self.cells.lock().all(kind, most, now)))
+    }
+
+    fn keep_events(&self, keep: Keep) {
+        self.log.keep(keep);
+    }
+
+    fn last_event(&self) -> Reply<Place> {
+        Reply::now(Ok(self.log.end()))
+    }
+
+    fn events(&self, after: Place, most: usize, now: Millis) -> Reply<Option<Vec<Event>>> {
+        self.log.sweep(now);
+        Reply::now(Ok(self.log.since(after, most)))
+    }
+
+    fn event_signal(&self) -> watch::Receiver<u64> {
+        self.log.signal()
+    }
+
     fn outlives_process(&self) -> bool {
         false
     }
@@ -330,6 +426,7 @@ impl Store for Memory {
             });
         }
         if next == 0 {
+            self.log.sweep(now);
             self.answers.sweep(now);
         }
     }
@@ -339,10 +436,11 @@ impl Store for Memory {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::conformance::{Case, on_each_case};
+    use super::super::conformance::{Case, on_each_case, on_each_cell_case};
     use super::*;
 
     on_each_case!((Case { store: Arc::new(Memory::new(8 << 20, 7)), now: 1_000_000 }, ()));
+    on_each_cell_case!((Case { store: Arc::new(Memory::new(8 << 20, 7)), now: 1_000_000 }, ()));
 
     // S2, V8
     #[test]

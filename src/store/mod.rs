@@ -4,12 +4,15 @@
 //! expired. What a record means is decided in `protocol`, with time as an argument.
 
 mod answers;
+mod bells;
 mod by_id;
+pub mod cells;
 #[cfg(test)]
 mod conformance;
 pub mod disk;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod finished;
+mod log;
 pub mod memory;
 mod minted;
 #[cfg(test)]
@@ -22,12 +25,20 @@ mod reply;
 pub mod shared;
 mod unsettled;
 
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use self::cells::{Kind, Name};
 use crate::protocol::record::{Millis, Owner, Phase, Record, RecordId, ResourceId, State};
 
 pub use crate::protocol::record::{Before, Set};
 
 pub use answers::{Answer, Encoded};
+pub use bells::{Bells, Listening};
 pub(crate) use by_id::ById;
+pub use cells::{Cell, CellId, Put, Swap};
+pub use log::{Event, Keep, Place};
 pub use minted::Number;
 pub use reply::Reply;
 pub use shared::Shared;
@@ -59,12 +70,27 @@ pub struct Change {
     pub resolution: Option<Resolution>,
     /// The turn that ends with it, on a store that is shared (Q3). It ends even if the record is another's now.
     pub turn: Option<TurnEnd>,
+    /// Cells that must stand so, and are swapped with it; where one does not, nothing of it is done.
+    pub cells: Vec<Put>,
+    /// What is told of it (E1).
+    pub event: Option<Event>,
 }
 
 impl Change {
     /// A step of a record, and of nothing else.
     pub fn new(id: RecordId, owner: Owner, before: Before, set: Set) -> Self {
-        Self { id, owner, before, set, answer: None, version: None, resolution: None, turn: None }
+        Self {
+            id,
+            owner,
+            before,
+            set,
+            answer: None,
+            version: None,
+            resolution: None,
+            turn: None,
+            cells: Vec::new(),
+            event: None,
+        }
     }
 
     /// Whether a write goes out with it: what else is unknown of its resource is not the last write any more (K12).
@@ -161,6 +187,32 @@ pub trait Store: Send + Sync {
 
     /// Forgets a little of what has expired. Called now and then, off the request path.
     fn sweep(&self, now: Millis);
+
+    /// What stands in a cell.
+    fn cell(&self, id: CellId, now: Millis) -> Reply<Option<Cell>>;
+
+    /// Swaps cells by compare, all or none; `false` if other content stands in one of them. The same again is done
+    /// already, and `true`.
+    fn swap(&self, swap: Swap, now: Millis) -> Reply<bool>;
+
+    /// Cells whose time comes within so long, the soonest first, at most `most`.
+    fn due(&self, kind: Kind, within: Duration, most: usize, now: Millis) -> Reply<Vec<(Name, Cell)>>;
+
+    /// Cells of a kind, at most `most`, in no order.
+    fn cells(&self, kind: Kind, most: usize, now: Millis) -> Reply<Vec<(Name, Cell)>>;
+
+    /// How much of the log of events is kept from now on.
+    fn keep_events(&self, keep: Keep);
+
+    /// The end of the log of events.
+    fn last_event(&self) -> Reply<Place>;
+
+    /// Events behind a place, at most `most`; `None`: what follows it is no longer held, or no such place ever was (E1).
+    /// The first of them has the next number.
+    fn events(&self, after: Place, most: usize, now: Millis) -> Reply<Option<Vec<Event>>>;
+
+    /// Changes when there are more events to read. It may change without.
+    fn event_signal(&self) -> watch::Receiver<u64>;
 
     /// Where other instances are on it too (S3).
     fn shared(&self) -> Option<&dyn Shared> {

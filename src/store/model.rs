@@ -6,12 +6,15 @@ mod asked;
 
 use std::collections::BTreeMap;
 
+use tokio::sync::watch;
+
 use self::across::Across;
 pub(crate) use self::asked::{Ask, AtOnce};
+use super::cells::{Cells, Fit, Swap};
 use super::minted::Number;
 use super::shared::Instance;
 use super::unsettled::follow;
-use super::{Answer, Change, Claimed, Encoded, Move, Resolution, Set};
+use super::{Answer, Change, Claimed, Encoded, Event, Move, Place, Resolution, Set};
 use crate::protocol::record::{Millis, Phase, Record, RecordId, ResourceId, State, Step, step};
 
 /// A record with its answer.
@@ -38,6 +41,12 @@ pub(crate) struct Model {
     /// Claims that a bent store did not take down.
     untold: Vec<Record>,
     pub(crate) across: Across,
+    pub(super) cells: Cells,
+    /// All that was ever told, from number 1.
+    pub(crate) told: Vec<Event>,
+    /// How many of them may still be read.
+    pub(super) history: Option<usize>,
+    pub(super) signal: watch::Sender<u64>,
 }
 
 /// A record went from one phase to another; `None`: it is not there.
@@ -119,11 +128,14 @@ impl Model {
 
     fn commit_now(&mut self, change: Change, by: Instance, now: Millis) -> bool {
         let goes_out = change.goes_out();
-        let Change { id, owner, before, set, answer, version, resolution, turn: _ } = change;
+        let Change { id, owner, before, set, answer, version, resolution, turn: _, cells, event } = change;
         match step(self.rows.get(&id).map(|row| &row.record), owner, before, &set) {
             Step::Apply => {}
             Step::Already => return true,
             Step::Lost => return false,
+        }
+        if self.cells.fit(&cells) == Fit::Lost {
+            return false;
         }
         match (set, self.rows.get_mut(&id)) {
             (Set::Remove, _) => drop(self.rows.remove(&id)),
@@ -144,7 +156,35 @@ impl Model {
             self.move_version(to, now);
         }
         self.resolutions.splice(0..0, resolution);
+        self.cells.apply(&cells, now);
+        self.tell_of(&cells);
+        self.tells(event);
         true
+    }
+
+    fn tells(&mut self, event: Option<Event>) {
+        self.told.extend(event);
+        self.signal.send_replace(self.told.len() as u64);
+    }
+
+    pub(super) fn since(&self, after: Place, most: usize) -> Option<Vec<Event>> {
+        let number = usize::try_from(after.number).ok()?;
+        let before = self.told.len().saturating_sub(self.history.unwrap_or(usize::MAX));
+        let told = self.told.get(number..).filter(|_| after.epoch == 0 && number >= before)?;
+        Some(told.iter().take(most).cloned().collect())
+    }
+
+    pub(crate) fn swap(&mut self, swap: Swap, now: Millis) -> bool {
+        let fit = self.cells.fit(&swap.puts);
+        if fit == Fit::Apply {
+            self.cells.apply(&swap.puts, now);
+            self.tell_of(&swap.puts);
+            self.tells(swap.event);
+        }
+        if let Some(end) = swap.turn {
+            self.end_turn(end, now);
+        }
+        fit != Fit::Lost
     }
 
     /// A write goes out: every other of its resource that is unknown, or was, is not the last one any more (K12).
@@ -221,8 +261,9 @@ fn tag(resource: ResourceId, number: Number) -> Box<str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::conformance::{Case, on_each_case};
+    use super::super::conformance::{Case, on_each_case, on_each_cell_case};
     use super::AtOnce;
 
     on_each_case!((Case { store: AtOnce::store(), now: 1_000_000 }, ()));
+    on_each_cell_case!((Case { store: AtOnce::store(), now: 1_000_000 }, ()));
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::cells::{Cell, Topic};
 use super::{Claimed, Number, Reply};
 use crate::protocol::record::{Millis, Owner, Record, RecordId, ResourceId};
 
@@ -37,6 +38,8 @@ pub struct Grant {
     pub minted: Box<str>,
     /// For the version's moves: after the write, and after its rest if its outcome is unknown (V8).
     pub numbers: [Number; 2],
+    /// The lease of the resource (L3): as long as the turn lasts nobody else is granted one.
+    pub lease: Option<Cell>,
 }
 
 /// The end of a turn. What is not this token's stays as it is.
@@ -75,6 +78,8 @@ pub enum News {
     Ended(RecordId),
     /// It is this instance's time to ask for the turn of a resource, or its rest was ended.
     Freed(ResourceId),
+    /// Who waits for this is told ([`super::Put::tell`]).
+    Told(Topic),
     /// Something may have been missed.
     Anything,
 }

@@ -9,7 +9,7 @@ use crate::http::Reason;
 use crate::http::timestamp::now;
 use crate::protocol::record::{Mark, Millis, Owner, Phase, Record, RecordId, State};
 use crate::store::shared::TurnEnd;
-use crate::store::{Before, Change, Encoded, Move, Set, StoreError};
+use crate::store::{Before, Change, Encoded, Event, Move, Put, Set, StoreError};
 
 /// A claim. Dropped before it was forwarded it is released, dropped afterwards its outcome is unknown.
 pub struct Claim {
@@ -42,10 +42,14 @@ pub enum NotRecorded {
 }
 
 /// What goes into the commit of an end besides.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub struct With {
     pub version: Option<Move>,
     pub turn: Option<TurnEnd>,
+    /// Cells that must stand so, and are swapped with it.
+    pub cells: Vec<Put>,
+    /// What is told of it (E1).
+    pub event: Option<Event>,
 }
 
 /// How an operation ended.
@@ -179,12 +183,17 @@ impl Claim {
         before: Before,
         set: Set,
         answer: Option<Encoded>,
-        With { version, turn }: With,
+        With { version, turn, cells, event }: With,
         at: Millis,
     ) -> Result<(), NotRecorded> {
-        let change = Change { answer, version, turn, ..Change::new(self.id, self.owner, before, set) };
+        let told = cells.clone();
+        let change =
+            Change { answer, version, turn, cells, event, ..Change::new(self.id, self.owner, before, set) };
         match self.keys.store.commit(change, at).await {
-            Ok(true) => Ok(()),
+            Ok(true) => {
+                self.keys.bells.ring_for(&told);
+                Ok(())
+            }
             Ok(false) => Err(NotRecorded::Lost),
             Err(error) => Err(NotRecorded::Store(error)),
         }

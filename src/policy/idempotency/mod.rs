@@ -21,7 +21,7 @@ use crate::http::timestamp::http_date;
 use crate::http::{Body, Reason, Response, fields};
 use crate::protocol::key::IdempotencyKey;
 use crate::protocol::record::{Mark, Millis, Owner, ServerErrors};
-use crate::store::{Answer, Store};
+use crate::store::{Answer, Bells, Store};
 
 pub use claim::{Claim, Ended, NotRecorded, With};
 pub use enter::{Ask, Entry, First, Rerun, refused};
@@ -31,6 +31,7 @@ use waiting::Waiting;
 pub struct Keys {
     store: Arc<dyn Store>,
     waiting: Waiting,
+    bells: Arc<Bells>,
     owners: AtomicU64,
     /// Steps that must outlive whoever began them.
     tasks: TaskTracker,
@@ -38,9 +39,9 @@ pub struct Keys {
 
 impl Keys {
     /// Over a store.
-    pub fn new(store: Arc<dyn Store>, tasks: TaskTracker) -> Arc<Self> {
+    pub fn new(store: Arc<dyn Store>, bells: Arc<Bells>, tasks: TaskTracker) -> Arc<Self> {
         let owners = AtomicU64::new(fastrand::u64(..) >> 1);
-        Arc::new(Self { store, waiting: Waiting::default(), owners, tasks })
+        Arc::new(Self { store, waiting: Waiting::default(), bells, owners, tasks })
     }
 
     /// Names an execution, and the turn that it takes.

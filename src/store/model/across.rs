@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::Model;
 use crate::protocol::record::{Millis, Owner, Phase, Record, RecordId, ResourceId};
-use crate::store::Claimed;
 use crate::store::shared::{BusyResource, Grant, Instance, Lapsed, News, TurnEnd, Turned, Wish};
+use crate::store::{CellId, Claimed, Put};
 
 /// How long an instance whose time it is has the first word.
 const OFFER: Millis = 1000;
@@ -122,7 +122,8 @@ impl Model {
         place.line.pop_front();
         place.offer_until = None;
         let minted = self.minted(resource, now);
-        let grant = Grant { fence: self.fence(), minted, numbers: [self.number(), self.number()] };
+        let lease = self.cells.get(CellId::lease(resource)).map(|cell| cell.at(now));
+        let grant = Grant { fence: self.fence(), minted, numbers: [self.number(), self.number()], lease };
         place.held = Some((token, by, grant.clone()));
         Turned::Granted(grant)
     }
@@ -197,6 +198,12 @@ impl Model {
         if ended && self.across.watched.remove(&id) {
             self.across.outbox.push((None, News::Ended(id)));
         }
+    }
+
+    /// Who waits for what was swapped is told.
+    pub(super) fn tell_of(&mut self, puts: &[Put]) {
+        let told = puts.iter().filter_map(|put| put.tell);
+        self.across.outbox.extend(told.map(|topic| (None, News::Told(topic))));
     }
 
     pub(super) fn lapsed(&self, now: Millis) -> Vec<Lapsed> {

@@ -1,15 +1,21 @@
 //! The model behind the traits of a store: who asks it, and when it answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::Model;
+use crate::protocol::record::millis;
 use crate::protocol::record::{Millis, Phase, Record, RecordId, ResourceId};
+use crate::store::cells::{Kind, Name};
 use crate::store::minted::Number;
 use crate::store::shared::{BusyResource, Instance, Lapsed, News, Shared, TurnEnd, Turned, Wish};
-use crate::store::{Answer, Change, Claimed, Move, Reply, Resolution, Set, Store, StoreError};
+use crate::store::{
+    Answer, Cell, CellId, Change, Claimed, Event, Keep, Move, Place, Reply, Resolution, Set, Store,
+    StoreError, Swap,
+};
 
 /// Who asks a [`Model`], and when it answers.
 pub(crate) trait Ask: Send + Sync + 'static {
@@ -128,6 +134,39 @@ impl<A: Ask> Store for A {
 
     fn scan(&self, phase: Option<Phase>, most: usize, now: Millis) -> Reply<Vec<(RecordId, Record)>> {
         self.ask("scan", move |model| model.scan(phase, most, now))
+    }
+
+    fn cell(&self, id: CellId, now: Millis) -> Reply<Option<Cell>> {
+        self.ask("cell", move |model| model.cells.get(id).map(|cell| cell.at(now)))
+    }
+
+    fn swap(&self, swap: Swap, now: Millis) -> Reply<bool> {
+        self.ask("swap", move |model| model.swap(swap, now))
+    }
+
+    fn due(&self, kind: Kind, within: Duration, most: usize, now: Millis) -> Reply<Vec<(Name, Cell)>> {
+        let until = now.saturating_add(millis(within));
+        self.ask("due", move |model| model.cells.due(kind, until, most, now))
+    }
+
+    fn cells(&self, kind: Kind, most: usize, now: Millis) -> Reply<Vec<(Name, Cell)>> {
+        self.ask("cells", move |model| model.cells.all(kind, most, now))
+    }
+
+    fn keep_events(&self, keep: Keep) {
+        drop(self.ask("keep events", move |model| model.history = Some(keep.history)));
+    }
+
+    fn last_event(&self) -> Reply<Place> {
+        self.ask("last event", |model| Place { epoch: 0, number: model.told.len() as u64 })
+    }
+
+    fn events(&self, after: Place, most: usize, _: Millis) -> Reply<Option<Vec<Event>>> {
+        self.ask("events", move |model| model.since(after, most))
+    }
+
+    fn event_signal(&self) -> watch::Receiver<u64> {
+        self.look(|model| model.signal.subscribe())
     }
 
     fn outlives_process(&self) -> bool {

@@ -332,7 +332,7 @@ impl Core {
                 .zip(number("first_number").zip(number("second_number")))
                 .map(|((fence, minted), (first, second))| {
                     let minted = self.tag(resource, minted);
-                    Turned::Granted(Grant { fence, minted, numbers: [first, second] })
+                    Turned::Granted(Grant { fence, minted, numbers: [first, second], lease: None })
                 }),
             Some(2) => Some(Turned::Busy),
             Some(3) => number("rest_ms").map(|left| Turned::Rests(Duration::from_millis(left))),

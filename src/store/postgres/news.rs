@@ -101,7 +101,7 @@ impl Waits {
             News::Ended(id) => drop(self.records.lock().remove(&id)),
             // Who still waits asks, and is here again by that.
             News::Freed(resource) => self.not_for_turn(resource),
-            News::Anything => {}
+            News::Told(_) | News::Anything => {}
         }
     }
 

@@ -91,7 +91,7 @@ fn fits(before: Before, set: &Set) -> i32 {
 
 /// The parameters of a commit.
 pub(super) fn commit_values(change: Change, goes_out: bool, now: Millis, instance: u64) -> Vec<Value> {
-    let Change { id, owner, before, set, answer, version, resolution, turn } = change;
+    let Change { id, owner, before, set, answer, version, resolution, turn, cells: _, event: _ } = change;
     let (kind, of_set) = match &set {
         Set::State(state) => (0, state_values(state)),
         Set::Replace(record) => (1, record_values(record)),

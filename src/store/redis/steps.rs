@@ -111,7 +111,7 @@ pub(super) fn turned(said: Said, wish: &Wish, epoch: u64) -> Option<Turned> {
         0 => {
             let (fence, first, at) = (said.next()??, said.next()??, said.next()??);
             let minted = minted::tag_of(epoch, wish.resource, at);
-            Some(Turned::Granted(Grant { fence, minted, numbers: [first, first + 1] }))
+            Some(Turned::Granted(Grant { fence, minted, numbers: [first, first + 1], lease: None }))
         }
         1 => Some(Turned::Busy),
         2 => Some(Turned::Rests(Duration::from_millis(said.next()??))),

@@ -1,0 +1,74 @@
+//! Who waits on this instance for something that is told by a [`Topic`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::ById;
+use super::cells::{Put, Topic};
+
+/// All who wait.
+#[derive(Default)]
+pub struct Bells {
+    waiting: Mutex<HashMap<Topic, Bell, ById>>,
+}
+
+struct Bell {
+    rings: Arc<Notify>,
+    listeners: usize,
+}
+
+/// Somebody's wait for a topic. What is told from its making on is heard.
+pub struct Listening<'a> {
+    bells: &'a Bells,
+    topic: Topic,
+    rings: Arc<Notify>,
+}
+
+impl Bells {
+    /// Begins to listen: before a look at what it is about, so that nothing is missed in between.
+    pub fn listen(&self, topic: Topic) -> Listening<'_> {
+        let mut waiting = self.waiting.lock();
+        let bell = waiting.entry(topic).or_insert_with(|| Bell { rings: Arc::default(), listeners: 0 });
+        bell.listeners += 1;
+        Listening { bells: self, topic, rings: Arc::clone(&bell.rings) }
+    }
+
+    /// Wakes who waits for it.
+    pub fn ring(&self, topic: Topic) {
+        if let Some(bell) = self.waiting.lock().get(&topic) {
+            bell.rings.notify_waiters();
+        }
+    }
+
+    /// Wakes who waits for what was swapped.
+    pub fn ring_for(&self, puts: &[Put]) {
+        puts.iter().filter_map(|put| put.tell).for_each(|topic| self.ring(topic));
+    }
+
+    /// Wakes all: something may have been missed.
+    pub fn ring_all(&self) {
+        self.waiting.lock().values().for_each(|bell| bell.rings.notify_waiters());
+    }
+}
+
+impl Listening<'_> {
+    /// Is there when it was told; to be had before the look, and awaited after it.
+    pub fn heard(&self) -> tokio::sync::futures::Notified<'_> {
+        self.rings.notified()
+    }
+}
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.bells.waiting.lock();
+        if let Some(bell) = waiting.get_mut(&self.topic) {
+            bell.listeners -= 1;
+            if bell.listeners == 0 {
+                waiting.remove(&self.topic);
+            }
+        }
+    }
+}
