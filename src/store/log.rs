@@ -82,7 +82,13 @@ impl Kept {
 impl Log {
     /// A log that continues behind `last`.
     pub(super) fn new(epoch: u64, last: u64) -> Self {
-        let kept = Mutex::new(Kept { last, ..Kept::default() });
+        Self::resumed(epoch, last, VecDeque::new())
+    }
+
+    /// A log that continues behind `last`, the number of the last of these. How much is kept is said later.
+    pub(super) fn resumed(epoch: u64, last: u64, events: VecDeque<(Millis, Event)>) -> Self {
+        let bytes = events.iter().map(|(_, event)| event.len() + COST).sum();
+        let kept = Mutex::new(Kept { events, last, bytes, keep: Keep::default() });
         Self { epoch, kept, last: watch::Sender::new(last) }
     }
 
@@ -116,6 +122,11 @@ impl Log {
 
     pub(super) fn bytes(&self) -> usize {
         self.kept.lock().bytes
+    }
+
+    /// The number before the first that is held.
+    pub(super) fn before(&self) -> u64 {
+        self.kept.lock().before()
     }
 
     /// Behind the last one.

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
+use super::beside;
 use super::file::{Meta, Rows};
 use super::image::Image;
 use super::mend::Doubt;
@@ -11,9 +12,10 @@ use super::queue::{Answered, Job, OnItsWay};
 use super::read::Finished;
 use super::reserved::RESERVED;
 use crate::protocol::record::{Millis, Owner, Phase, Record, RecordId, ResourceId, Set, State, Step, step};
+use crate::store::cells::Fit;
 use crate::store::minted::{Counter, Number};
 use crate::store::unsettled::follow;
-use crate::store::{ById, Change, Encoded, Move, Resolution, StoreError};
+use crate::store::{ById, Change, Encoded, Move, Put, Resolution, StoreError, Swap};
 
 /// Finished records that are forgotten at once; few enough that nobody waits for it.
 pub(super) const FORGOTTEN: usize = 512;
@@ -31,7 +33,7 @@ struct Staged {
 /// Someone who waits for a step.
 struct Asked {
     answer: Answered,
-    done: bool,
+    done: Result<bool, StoreError>,
     /// Kept until the step is so in memory.
     noted: Option<OnItsWay>,
 }
@@ -46,6 +48,8 @@ pub(super) struct Batch {
     resolutions: Vec<Resolution>,
     reserved: Vec<(Meta, u64)>,
     forget: Option<(Millis, usize)>,
+    tended: Option<Millis>,
+    beside: beside::Staged,
     asked: Vec<Asked>,
     /// Who waits for the end.
     pub(super) closing: Option<Answered>,
@@ -59,14 +63,19 @@ impl Batch {
             match job {
                 // Whoever asked is told that it could not be done: so it is not, or a write that goes nowhere were noted
                 // as out, and a key were handed to nobody.
-                Job::Step { answer, .. } | Job::Move { answer, .. } if answer.is_closed() => {}
+                Job::Step { answer, .. } | Job::Move { answer, .. } | Job::Swap { answer, .. }
+                    if answer.is_closed() => {}
                 Job::Step { change, now, noted, answer } => {
                     let done = batch.step(*change, now, image);
                     batch.asked.push(Asked { answer, done, noted: Some(noted) });
                 }
                 Job::Move { to, now, answer } => {
                     batch.move_version(to, now, image);
-                    batch.asked.push(Asked { answer, done: true, noted: None });
+                    batch.asked.push(Asked { answer, done: Ok(true), noted: None });
+                }
+                Job::Swap { swap, now, answer } => {
+                    let done = batch.swap(*swap, now, image);
+                    batch.asked.push(Asked { answer, done, noted: None });
                 }
                 Job::Tend { now } => batch.tend(now, image),
                 Job::Close { answer } => batch.closing = Some(answer),
@@ -83,15 +92,19 @@ impl Batch {
         }
     }
 
-    fn step(&mut self, change: Change, now: Millis, image: &Image) -> bool {
+    fn step(&mut self, change: Change, now: Millis, image: &Image) -> Result<bool, StoreError> {
         let id = change.id;
         let goes_out = change.goes_out();
         let standing = self.standing(id, image);
         match step(standing.as_ref(), change.owner, change.before, &change.set) {
-            Step::Lost => return false,
-            Step::Already => return true,
+            Step::Lost => return Ok(false),
+            Step::Already => return Ok(true),
             Step::Apply => {}
         }
+        if !change.cells.is_empty() && self.puts(change.cells, now, image)? == Fit::Lost {
+            return Ok(false);
+        }
+        self.beside.tell(change.event, now, &image.beside);
         if let Some(standing) = standing {
             self.apply(id, standing, change.set, change.answer, goes_out, image);
         }
@@ -99,7 +112,28 @@ impl Batch {
             self.move_version(to, now, image);
         }
         self.resolutions.extend(change.resolution);
-        true
+        Ok(true)
+    }
+
+    fn swap(&mut self, swap: Swap, now: Millis, image: &Image) -> Result<bool, StoreError> {
+        let fit = self.puts(swap.puts, now, image)?;
+        if fit == Fit::Apply {
+            self.beside.tell(swap.event, now, &image.beside);
+        }
+        Ok(fit != Fit::Lost)
+    }
+
+    /// Swaps cells where they fit.
+    fn puts(&mut self, puts: Vec<Put>, now: Millis, image: &Image) -> Result<Fit, StoreError> {
+        let fit = self.beside.fit(&puts, &image.beside);
+        if fit == Fit::Apply {
+            let room = self.beside.room(&puts);
+            if room > 0 && !image.has_room(room) {
+                return Err(StoreError::Full);
+            }
+            self.beside.apply(puts, now);
+        }
+        Ok(fit)
     }
 
     fn apply(
@@ -149,7 +183,8 @@ impl Batch {
     }
 
     fn tend(&mut self, now: Millis, image: &Image) {
-        self.forget = Some((now, FORGOTTEN));
+        (self.forget, self.tended) = (Some((now, FORGOTTEN)), Some(now));
+        self.beside.outlived = image.beside.outlived(now);
         for (id, owner) in image.expired(now) {
             self.staged.entry(id).or_insert(Staged { record: None, answer: None, of: Some(owner) });
         }
@@ -170,6 +205,13 @@ impl Batch {
         if let Some(until) = image.fences.due() {
             self.reserved.push((Meta::Fences, until));
         }
+    }
+
+    /// Whether there may be more to forget than one transaction does.
+    pub(super) fn forgets_more(&self, forgotten: usize) -> Option<Millis> {
+        let events = self.beside.outlived.map_or(0, |(first, last)| last - first + 1);
+        let most = forgotten == FORGOTTEN || events == FORGOTTEN as u64;
+        self.tended.filter(|_| most)
     }
 
     /// Whether it would forget what has expired by then.
@@ -204,6 +246,8 @@ impl Batch {
         rows.minted.extend(self.minted.iter().map(|(resource, counter)| (*resource, Some(*counter))));
         rows.resolutions.extend(&self.resolutions);
         rows.meta.extend(self.reserved.iter().copied());
+        rows.cells.extend(self.beside.cells());
+        (rows.told, rows.outlived) = (&self.beside.told, self.beside.outlived);
         rows
     }
 
@@ -236,9 +280,11 @@ impl Batch {
         for (id, expires_at) in forgotten {
             image.forgot(*id, *expires_at);
         }
+        // Last: whoever is told of a step finds it done.
+        self.beside.apply_to(&image.beside);
         for asked in self.asked {
             let done = asked.done;
-            asked.tell(Ok(done));
+            asked.tell(done);
         }
     }
 
@@ -254,7 +300,9 @@ impl Batch {
         let records = self.staged.iter().map(|(id, staged)| Doubt::Record(*id, staged.finished_until()));
         let minted = self.minted.keys().copied().map(Doubt::Minted);
         let resolutions = self.resolutions.iter().map(|one| Doubt::Resolution(one.id, one.expires_at));
-        records.chain(minted).chain(resolutions)
+        let cells = self.beside.cells().map(|(id, _)| Doubt::Cell(id));
+        let events = (!self.beside.told.is_empty()).then_some(Doubt::Events);
+        records.chain(minted).chain(resolutions).chain(cells).chain(events)
     }
 }
 

@@ -12,9 +12,11 @@ use redb::{
     Builder, Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
 };
 
+use super::beside::Told;
 use super::format;
 use crate::protocol::record::{Millis, Record, RecordId, ResourceId};
 use crate::store::Resolution;
+use crate::store::cells::{CellId, Kind, Stored};
 use crate::store::minted::Counter;
 
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -24,9 +26,13 @@ pub(super) const DONE: TableDefinition<'_, DoneKey, &[u8]> = TableDefinition::ne
 pub(super) const PIECES: TableDefinition<'_, (DoneKey, u32), &[u8]> = TableDefinition::new("pieces");
 pub(super) const MINTED: TableDefinition<'_, [u8; 16], (u64, u64, u64)> = TableDefinition::new("minted");
 pub(super) const RESOLVED: TableDefinition<'_, DoneKey, &[u8]> = TableDefinition::new("resolved");
+/// By its kind and its name.
+pub(super) const CELLS: TableDefinition<'_, [u8; 17], &[u8]> = TableDefinition::new("cells");
+/// By its number.
+pub(super) const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
 
-/// The layout of the tables; a file of a later one is refused.
-pub(super) const LAYOUT: u64 = 1;
+/// The layout of the tables; a file of a later one is refused. 1 had no cells and no events.
+pub(super) const LAYOUT: u64 = 2;
 /// Longer answers stand in pieces.
 const INLINE: usize = 2048;
 const PIECE: usize = 32 * 1024 - 128;
@@ -48,6 +54,19 @@ pub(super) fn of_key(key: DoneKey) -> (RecordId, Millis) {
     expires_at.iter_mut().zip(key).for_each(|(to, from)| *to = from);
     id.iter_mut().zip(key.into_iter().skip(8)).for_each(|(to, from)| *to = from);
     (RecordId(id), Millis::from_be_bytes(expires_at))
+}
+
+fn cell_key(id: CellId) -> [u8; 17] {
+    let mut key = [0; 17];
+    let bytes = std::iter::once(id.kind as u8).chain(id.name);
+    key.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+    key
+}
+
+/// The other way round; `None`: of no kind that is known.
+pub(super) fn of_cell_key(key: [u8; 17]) -> Option<CellId> {
+    let [kind, rest @ ..] = key;
+    Some(CellId { kind: Kind::from_number(kind)?, name: rest })
 }
 
 /// Numbers of the whole store, under their names in the file.
@@ -92,11 +111,20 @@ pub(super) struct Rows<'a> {
     pub(super) meta: Vec<(Meta, u64)>,
     /// Forgets finished records that expired until then, so many at most.
     pub(super) forget: Option<(Millis, usize)>,
+    /// `None`: nothing stands there.
+    pub(super) cells: Vec<(CellId, Option<&'a Stored>)>,
+    pub(super) told: &'a [Told],
+    /// Events that are no longer held: the first and the last.
+    pub(super) outlived: Option<(u64, u64)>,
+    /// The last event of all: what is behind it was told to nobody.
+    pub(super) ends_at: Option<u64>,
 }
 
 impl Rows<'_> {
     pub(super) fn is_empty(&self) -> bool {
-        let Self { open, done, undone, minted, drops_minted, resolutions, unresolved, meta, forget } = self;
+        let Self { open, done, undone, minted, drops_minted, resolutions, unresolved, meta, forget, .. } =
+            self;
+        let Self { cells, told, outlived, ends_at, .. } = self;
         open.is_empty()
             && done.is_empty()
             && undone.is_empty()
@@ -106,6 +134,10 @@ impl Rows<'_> {
             && unresolved.is_empty()
             && meta.is_empty()
             && forget.is_none()
+            && cells.is_empty()
+            && told.is_empty()
+            && outlived.is_none()
+            && ends_at.is_none()
     }
 }
 
@@ -179,6 +211,13 @@ pub(super) fn open(opener: &Opener) -> Result<Database, String> {
 /// Makes the tables of a new file.
 pub(super) fn prepare(database: &Database) -> Result<(), redb::Error> {
     let write = database.begin_write()?;
+    tables(&write)?;
+    write.commit()?;
+    Ok(())
+}
+
+/// Makes what is not there yet.
+fn tables(write: &WriteTransaction) -> Result<(), redb::Error> {
     write.open_table(META)?.insert("layout", LAYOUT)?;
     write.open_table(OPEN)?;
     write.open_table(INDEX)?;
@@ -186,14 +225,17 @@ pub(super) fn prepare(database: &Database) -> Result<(), redb::Error> {
     write.open_table(PIECES)?;
     write.open_table(MINTED)?;
     write.open_table(RESOLVED)?;
-    write.commit()?;
+    write.open_table(CELLS)?;
+    write.open_table(EVENTS)?;
     Ok(())
 }
 
+/// Sees what file it is; one of an earlier layout gets what it lacks.
 fn recognize(database: &Database) -> Result<(), redb::Error> {
-    let read = database.begin_read()?;
-    match read.open_table(META)?.get("layout")?.map(|layout| layout.value()) {
+    let layout = database.begin_read()?.open_table(META)?.get("layout")?.map(|layout| layout.value());
+    match layout {
         Some(LAYOUT) => Ok(()),
+        Some(1) => prepare(database),
         Some(other) => Err(redb::Error::Corrupted(format!(
             "it has layout {other}, and this build reads {LAYOUT}: it was written by a later version"
         ))),
@@ -238,6 +280,7 @@ pub(super) fn write(database: &Database, rows: &Rows<'_>) -> Result<Vec<(RecordI
             resolved.remove(done_key(*expires_at, *id))?;
         }
     }
+    write_beside(&write, rows)?;
     let forgotten = match rows.forget {
         Some((until, most)) => forget(&write, until, most)?,
         None => Vec::new(),
@@ -283,6 +326,33 @@ fn write_done(write: &WriteTransaction, rows: &Rows<'_>) -> Result<(), redb::Err
         for (number, piece) in (0..).zip(answer.chunks(PIECE)) {
             pieces.insert((key, number), piece)?;
         }
+    }
+    Ok(())
+}
+
+/// Cells and events.
+fn write_beside(write: &WriteTransaction, rows: &Rows<'_>) -> Result<(), redb::Error> {
+    if !rows.cells.is_empty() {
+        let mut cells = write.open_table(CELLS)?;
+        for (id, cell) in &rows.cells {
+            match cell {
+                Some(cell) => drop(cells.insert(cell_key(*id), format::encode_cell(cell).as_slice())?),
+                None => drop(cells.remove(cell_key(*id))?),
+            }
+        }
+    }
+    if rows.told.is_empty() && rows.outlived.is_none() && rows.ends_at.is_none() {
+        return Ok(());
+    }
+    let mut events = write.open_table(EVENTS)?;
+    if let Some(last) = rows.ends_at {
+        events.retain_in(last.saturating_add(1).., |_, _| false)?;
+    }
+    if let Some((first, last)) = rows.outlived {
+        events.retain_in(first..=last, |_, _| false)?;
+    }
+    for (number, at, event) in rows.told {
+        events.insert(number, format::encode_event(*at, event).as_slice())?;
     }
     Ok(())
 }

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::protocol::entity_tag::{Condition, EntityTag, Preconditions};
 use crate::protocol::fingerprint::Fingerprint;
 use crate::protocol::record::{Mark, Millis, Owner, Record, RecordId, State};
-use crate::store::Resolution;
+use crate::store::cells::Stored;
+use crate::store::{Event, Resolution};
 
 /// The format that is written.
 const FORMAT: u8 = 1;
@@ -125,6 +126,45 @@ pub(in crate::store) fn decode_resolution(
     let plain: Resolution1<'_> = postcard::from_bytes(bytes).map_err(|_| Unreadable)?;
     let Resolution1 { executed, who, why, at } = plain;
     Ok(Resolution { id, executed, who: who.to_owned(), why: why.to_owned(), at, expires_at })
+}
+
+/// A cell, with what stands in it behind it.
+pub(super) fn encode_cell(cell: &Stored) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(24 + cell.value.len());
+    bytes.push(FORMAT);
+    let mut bytes = postcard::to_extend(&(cell.stamp.0, cell.due), bytes).unwrap_or_default();
+    bytes.extend_from_slice(&cell.value);
+    bytes
+}
+
+/// The other way round.
+///
+/// # Errors
+/// Another format, or bytes that are none.
+pub(super) fn decode_cell(bytes: &[u8]) -> Result<Stored, Unreadable> {
+    let (&FORMAT, bytes) = bytes.split_first().ok_or(Unreadable)? else { return Err(Unreadable) };
+    let ((stamp, due), value): ((u64, Option<Millis>), _) =
+        postcard::take_from_bytes(bytes).map_err(|_| Unreadable)?;
+    Ok(Stored { stamp: Owner(stamp), due, value: value.into() })
+}
+
+/// An event behind its time.
+pub(super) fn encode_event(at: Millis, event: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(12 + event.len());
+    bytes.push(FORMAT);
+    let mut bytes = postcard::to_extend(&at, bytes).unwrap_or_default();
+    bytes.extend_from_slice(event);
+    bytes
+}
+
+/// The other way round.
+///
+/// # Errors
+/// Another format, or bytes that are none.
+pub(super) fn decode_event(bytes: &[u8]) -> Result<(Millis, Event), Unreadable> {
+    let (&FORMAT, bytes) = bytes.split_first().ok_or(Unreadable)? else { return Err(Unreadable) };
+    let (at, event): (Millis, _) = postcard::take_from_bytes(bytes).map_err(|_| Unreadable)?;
+    Ok((at, event.into()))
 }
 
 impl From<&State> for State1 {

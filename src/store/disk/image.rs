@@ -13,6 +13,7 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 
+use super::beside::Beside;
 use super::file::Meta;
 use super::read::{Finished, Found};
 use super::reserved::Reserved;
@@ -20,6 +21,8 @@ use crate::protocol::record::{Millis, Owner, Phase, Record, RecordId, ResourceId
 use crate::store::minted::{Counter, Minted, Number};
 use crate::store::unsettled::Unsettled;
 use crate::store::{ById, Change, StoreError};
+
+mod overview;
 
 const SHARDS: usize = 64;
 /// What a finished record costs here: its place in a table that is two thirds full.
@@ -59,6 +62,7 @@ pub(super) struct Image {
     pub(super) numbers_until: AtomicU64,
     pub(super) fences: Reserved,
     pub(super) unsettled: Unsettled,
+    pub(super) beside: Beside,
     unknown: AtomicU64,
     records: AtomicUsize,
     limit: usize,
@@ -80,17 +84,15 @@ impl Image {
                     .unwrap_or(u32::MAX)
             })
             .build();
+        let epoch = meta(Meta::Epoch).unwrap_or(epoch);
         let image = Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             cache,
-            minted: Minted::resumed(
-                meta(Meta::Epoch).unwrap_or(epoch),
-                numbers,
-                meta(Meta::Floor).unwrap_or_default(),
-            ),
+            minted: Minted::resumed(epoch, numbers, meta(Meta::Floor).unwrap_or_default()),
             numbers_until: numbers.into(),
             fences: Reserved::new(fences, fences),
             unsettled: Unsettled::default(),
+            beside: Beside::new(epoch, found.cells, found.told),
             unknown: AtomicU64::new(0),
             records: AtomicUsize::new(0),
             limit,
@@ -115,28 +117,6 @@ impl Image {
     fn with<T>(&self, id: RecordId, act: impl FnOnce(&mut Shard) -> T) -> Option<T> {
         let [.., last] = id.0;
         self.shards.get(usize::from(last) % SHARDS).map(|shard| act(&mut shard.lock()))
-    }
-
-    /// Bytes in use, but for the cache.
-    fn used(&self) -> usize {
-        self.records.load(Ordering::Relaxed) + self.minted.bytes()
-    }
-
-    pub(super) fn fill_ratio(&self) -> f64 {
-        let used = self.used() + usize::try_from(self.cache.weighted_size()).unwrap_or(usize::MAX);
-        // Bytes of memory are far below 2^52.
-        #[allow(clippy::cast_precision_loss, reason = "a ratio for people")]
-        let ratio = used as f64 / self.limit.max(1) as f64;
-        ratio.min(1.0)
-    }
-
-    /// Whether counters take more than their share.
-    pub(super) fn has_many_counters(&self) -> bool {
-        self.minted.bytes() > self.limit / 4
-    }
-
-    pub(super) fn unknown(&self) -> u64 {
-        self.unknown.load(Ordering::Relaxed)
     }
 
     /// A minted number; `None` where the file does not allow for more yet.
@@ -164,7 +144,7 @@ impl Image {
                     return Ok(Some(standing));
                 }
             }
-            if self.used() + cost(record) > self.limit / 4 * 3 {
+            if !self.has_room(cost(record)) {
                 return Err(StoreError::Full);
             }
             self.unmark_done(shard, id);
@@ -349,30 +329,6 @@ impl Image {
         self.unknown.fetch_sub(u64::from(record.state.phase() == Phase::Unknown), Ordering::Relaxed);
     }
 
-    /// Records that run or are unknown, in one phase or all.
-    pub(super) fn scan(&self, phase: Option<Phase>, most: usize, now: Millis) -> Vec<(RecordId, Record)> {
-        let mut found = Vec::new();
-        for shard in &self.shards {
-            let shard = shard.lock();
-            let fitting = shard.open.iter().map(|(id, open)| (id, &open.record)).filter(|(_, record)| {
-                !record.is_expired(now) && phase.is_none_or(|phase| record.state.phase() == phase)
-            });
-            found.extend(fitting.take(most - found.len()).map(|(id, record)| (*id, record.clone())));
-        }
-        found
-    }
-
-    /// Unknown records of one part that have expired, a part a call.
-    pub(super) fn expired(&self, now: Millis) -> Vec<(RecordId, Owner)> {
-        let next = self.swept.fetch_add(1, Ordering::Relaxed) % SHARDS;
-        let Some(shard) = self.shards.get(next) else { return Vec::new() };
-        let shard = shard.lock();
-        let expired =
-            |id: &RecordId, open: &Open| open.record.is_expired(now) && !shard.pending.contains_key(id);
-        let over = shard.open.iter().filter(|(id, open)| expired(id, open));
-        over.map(|(id, open)| (*id, open.record.owner)).collect()
-    }
-
     /// Where a resource's counter stands.
     pub(super) fn counter(&self, resource: ResourceId) -> Option<Counter> {
         self.minted.counter(resource)
@@ -390,5 +346,6 @@ fn only_here(change: &Change, open: &Open) -> bool {
         Set::Replace(record) => record.state.phase() == Phase::Claimed,
         Set::State(_) => false,
     };
-    stays_claimed && !open.stored && change.version.is_none() && change.resolution.is_none()
+    let alone = change.version.is_none() && change.resolution.is_none();
+    stays_claimed && !open.stored && alone && change.cells.is_empty() && change.event.is_none()
 }

@@ -8,7 +8,7 @@ use redb::Database;
 use super::file::{self, Rows};
 use super::image::Image;
 use crate::protocol::record::{Millis, Record, RecordId, ResourceId};
-use crate::store::ById;
+use crate::store::{ById, CellId};
 
 /// One thing that may be in the file or not.
 pub(super) enum Doubt {
@@ -16,6 +16,9 @@ pub(super) enum Doubt {
     Record(RecordId, Option<Millis>),
     Minted(ResourceId),
     Resolution(RecordId, Millis),
+    Cell(CellId),
+    /// Events behind the last that was told.
+    Events,
 }
 
 /// All of failed transactions. A counter that may have been dropped is none of it: its resource then stands at a
@@ -25,6 +28,8 @@ pub(super) struct Doubts {
     records: HashMap<RecordId, BTreeSet<Millis>, ById>,
     minted: BTreeSet<[u8; 16]>,
     resolutions: BTreeSet<(RecordId, Millis)>,
+    cells: BTreeSet<CellId>,
+    events: bool,
 }
 
 impl Extend<Doubt> for Doubts {
@@ -35,6 +40,8 @@ impl Extend<Doubt> for Doubts {
                 Doubt::Record(id, at) => self.records.entry(id).or_default().extend(at),
                 Doubt::Minted(resource) => drop(self.minted.insert(resource.0)),
                 Doubt::Resolution(id, at) => drop(self.resolutions.insert((id, at))),
+                Doubt::Cell(id) => drop(self.cells.insert(id)),
+                Doubt::Events => self.events = true,
             }
         }
     }
@@ -57,6 +64,9 @@ impl Doubts {
         let counters = self.minted.iter().map(|resource| ResourceId(*resource));
         rows.minted.extend(counters.map(|resource| (resource, image.counter(resource))));
         rows.unresolved.extend(&self.resolutions);
+        let cells: Vec<_> = self.cells.iter().map(|id| (*id, image.beside.stored(*id))).collect();
+        rows.cells.extend(cells.iter().map(|(id, cell)| (*id, cell.as_ref())));
+        rows.ends_at = self.events.then(|| image.beside.log.end().number);
         if rows.is_empty() { Ok(()) } else { file::guarded(|| file::write(database, &rows)).map(drop) }
     }
 }

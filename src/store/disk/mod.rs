@@ -4,6 +4,7 @@
 //! `writer`, which makes a `batch` of all that waits, writes it as one transaction, and then lets it be so.
 
 mod batch;
+mod beside;
 mod file;
 pub(super) mod format;
 mod image;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use redb::Database;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use self::file::{Meta, Opener, Rows};
 use self::image::{Image, Known};
@@ -33,12 +34,11 @@ use self::queue::{Answered, Job, OnItsWay, Queue};
 use self::read::Finished;
 use self::reserved::RESERVED;
 use self::writer::{Shared, Writer};
+use super::cells::{Cell, CellId, Kind, Name, Swap};
+use super::log::{Event, Keep, Place};
 use super::minted::Number;
 use super::{Answer, Change, Claimed, Move, Reply, Resolution, Store, StoreError};
 use crate::protocol::record::{Millis, Phase, Record, RecordId, ResourceId};
-use crate::store::cells::{Cell, CellId, Kind, Name, Swap};
-use crate::store::log::{Event, Keep, Place};
-use tokio::sync::watch;
 
 /// How a store is opened.
 #[derive(Debug, Clone, Copy)]
@@ -77,7 +77,7 @@ impl Disk {
         let database = file::open(&opener)?;
         let found = file::guarded(|| read::load(&database))?;
         let is_new = found.meta.is_empty();
-        if is_new && !(found.open.is_empty() && found.done.is_empty() && found.minted.is_empty()) {
+        if is_new && !found.is_empty() {
             return Err("its numbers are gone".to_owned());
         }
         let image = Image::new(found, options.max_memory, options.epoch, options.now);
@@ -263,35 +263,38 @@ impl Store for Disk {
         })
     }
 
-    // TODO-STORE
-    fn cell(&self, _: CellId, _: Millis) -> Reply<Option<Cell>> {
-        Reply::now(Ok(None))
+    fn cell(&self, id: CellId, now: Millis) -> Reply<Option<Cell>> {
+        Reply::now(Ok(self.image.beside.cell(id, now)))
     }
 
-    fn swap(&self, _: Swap, _: Millis) -> Reply<bool> {
-        Reply::now(Err(StoreError::Unavailable))
+    fn swap(&self, swap: Swap, now: Millis) -> Reply<bool> {
+        self.write(|answer| Job::Swap { swap: Box::new(swap), now, answer })
     }
 
-    fn due(&self, _: Kind, _: Duration, _: usize, _: Millis) -> Reply<Vec<(Name, Cell)>> {
-        Reply::now(Ok(Vec::new()))
+    fn due(&self, kind: Kind, within: Duration, most: usize, now: Millis) -> Reply<Vec<(Name, Cell)>> {
+        Reply::now(Ok(self.image.beside.due(kind, within, most, now)))
     }
 
-    fn cells(&self, _: Kind, _: usize, _: Millis) -> Reply<Vec<(Name, Cell)>> {
-        Reply::now(Ok(Vec::new()))
+    fn cells(&self, kind: Kind, most: usize, now: Millis) -> Reply<Vec<(Name, Cell)>> {
+        Reply::now(Ok(self.image.beside.all(kind, most, now)))
     }
 
-    fn keep_events(&self, _: Keep) {}
+    fn keep_events(&self, keep: Keep) {
+        self.image.beside.log.keep(keep);
+    }
 
     fn last_event(&self) -> Reply<Place> {
-        Reply::now(Ok(Place { epoch: 0, number: 0 }))
+        Reply::now(Ok(self.image.beside.log.end()))
     }
 
-    fn events(&self, _: Place, _: usize, _: Millis) -> Reply<Option<Vec<Event>>> {
-        Reply::now(Ok(Some(Vec::new())))
+    fn events(&self, after: Place, most: usize, now: Millis) -> Reply<Option<Vec<Event>>> {
+        let log = &self.image.beside.log;
+        log.sweep(now);
+        Reply::now(Ok(log.since(after, most)))
     }
 
     fn event_signal(&self) -> watch::Receiver<u64> {
-        watch::Sender::new(0).subscribe()
+        self.image.beside.log.signal()
     }
 
     fn outlives_process(&self) -> bool {

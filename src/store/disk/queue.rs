@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::image::Image;
 use crate::protocol::record::{Millis, RecordId};
-use crate::store::{Change, Move, StoreError};
+use crate::store::{Change, Move, StoreError, Swap};
 
 /// Steps that may wait at once; requests that are in flight are far fewer.
 const MOST: usize = 1 << 16;
@@ -29,6 +29,11 @@ pub(super) enum Job {
     },
     Move {
         to: Move,
+        now: Millis,
+        answer: Answered,
+    },
+    Swap {
+        swap: Box<Swap>,
         now: Millis,
         answer: Answered,
     },
@@ -64,7 +69,9 @@ impl Job {
     /// Whether nobody waits for it any more: whoever asked was told that it could not be done.
     fn is_given_up(&self) -> bool {
         match self {
-            Self::Step { answer, .. } | Self::Move { answer, .. } => answer.is_closed(),
+            Self::Step { answer, .. } | Self::Move { answer, .. } | Self::Swap { answer, .. } => {
+                answer.is_closed()
+            }
             Self::Tend { .. } | Self::Close { .. } => false,
         }
     }
@@ -98,7 +105,7 @@ impl Queue {
             Job::Tend { .. } if waiting.tends => return Ok(()),
             Job::Tend { .. } => waiting.tends = true,
             Job::Close { .. } => waiting.closed = true,
-            Job::Step { .. } | Job::Move { .. } => {}
+            Job::Step { .. } | Job::Move { .. } | Job::Swap { .. } => {}
         }
         waiting.jobs.push_back(job);
         let given_up = waiting.tidy();

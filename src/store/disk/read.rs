@@ -3,9 +3,13 @@
 use bytes::Bytes;
 use redb::{Database, ReadableDatabase, ReadableTable};
 
-use super::file::{DONE, INDEX, META, MINTED, Meta, OPEN, PIECES, RESOLVED, done_key, of_key};
+use super::beside::Told;
+use super::file::{
+    CELLS, DONE, EVENTS, INDEX, META, MINTED, Meta, OPEN, PIECES, RESOLVED, done_key, of_cell_key, of_key,
+};
 use super::format::{self, Unreadable};
 use crate::protocol::record::{Millis, Phase, Record, RecordId, ResourceId};
+use crate::store::cells::{CellId, Stored};
 use crate::store::minted::Counter;
 use crate::store::{Answer, Resolution};
 
@@ -16,6 +20,17 @@ pub(super) struct Found {
     pub(super) open: Vec<(RecordId, Record)>,
     pub(super) done: Vec<(RecordId, Millis)>,
     pub(super) minted: Vec<(ResourceId, Counter)>,
+    pub(super) cells: Vec<(CellId, Stored)>,
+    /// In their order, without a gap.
+    pub(super) told: Vec<Told>,
+}
+
+impl Found {
+    /// Whether there is nothing but numbers.
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { meta: _, open, done, minted, cells, told } = self;
+        open.is_empty() && done.is_empty() && minted.is_empty() && cells.is_empty() && told.is_empty()
+    }
 }
 
 /// A finished record, as the file has it.
@@ -59,6 +74,19 @@ pub(super) fn load(database: &Database) -> Result<Found, redb::Error> {
     for row in read.open_table(MINTED)?.iter()? {
         let (resource, counter) = row?;
         found.minted.push((ResourceId(resource.value()), Counter::from_stored(counter.value())));
+    }
+    for row in read.open_table(CELLS)?.iter()? {
+        let (key, value) = row?;
+        let id = of_cell_key(key.value()).ok_or(Unreadable).map_err(unreadable)?;
+        found.cells.push((id, format::decode_cell(value.value()).map_err(unreadable)?));
+    }
+    for row in read.open_table(EVENTS)?.iter()? {
+        let (number, value) = row?;
+        let (at, event) = format::decode_event(value.value()).map_err(unreadable)?;
+        if found.told.last().is_some_and(|(before, ..)| before.checked_add(1) != Some(number.value())) {
+            return Err(redb::Error::Corrupted("an event is missing in it".to_owned()));
+        }
+        found.told.push((number.value(), at, event));
     }
     Ok(found)
 }

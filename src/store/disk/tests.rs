@@ -1,5 +1,6 @@
 //! The suite of all stores on a file, and what only a disk can do.
 
+mod beside;
 mod damage;
 mod faults;
 mod golden;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use super::{Disk, Options};
 use crate::protocol::record::Owner;
-use crate::store::conformance::{Case, answer, done, forwarded, id, on_each_case, record};
+use crate::store::conformance::{Case, answer, done, forwarded, id, on_each_case, on_each_cell_case, record};
 use crate::store::{Before, Change, Claimed, Store, StoreError};
 
 const NOW: u64 = 1_000_000;
@@ -30,6 +31,7 @@ fn fresh() -> (Case, tempfile::TempDir) {
 }
 
 on_each_case!(fresh());
+on_each_cell_case!(fresh());
 
 // S1, K7: what was answered of late is answered from memory, and what was not is read from the file.
 #[tokio::test]

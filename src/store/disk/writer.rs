@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use redb::Database;
 
-use super::batch::{Batch, FORGOTTEN};
+use super::batch::Batch;
 use super::file::{self, Opener, Rows};
 use super::image::Image;
 use super::lock::Lock;
@@ -99,9 +99,7 @@ impl Writer {
         };
         match written {
             Ok(forgotten) => {
-                if forgotten.len() == FORGOTTEN
-                    && let Some(now) = batch.forgets()
-                {
+                if let Some(now) = batch.forgets_more(forgotten.len()) {
                     // There is more; who waits to write comes in between. At a shutdown it is left for the next start.
                     drop(self.queue.put(Job::Tend { now }));
                 }

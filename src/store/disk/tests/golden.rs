@@ -4,14 +4,16 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{NOW, options, runtime};
 use crate::protocol::entity_tag::{Condition, EntityTag, Preconditions};
 use crate::protocol::record::{Mark, Owner, Record, ResourceId, State};
+use crate::store::cells::Kind;
 use crate::store::conformance::{answer, id, record};
 use crate::store::disk::Disk;
 use crate::store::disk::file::LAYOUT;
-use crate::store::{Before, Change, Claimed, Move, Resolution, Set, Store};
+use crate::store::{Before, Cell, CellId, Change, Claimed, Move, Place, Put, Resolution, Set, Store, Swap};
 
 const LATER: u64 = NOW + 1_000_000_000_000;
 
@@ -79,7 +81,47 @@ fn moves() -> [Move; 2] {
     [once, Move { resource: b, to: 6, later: Some((LATER, 9)), ends_rest: false }]
 }
 
+/// What stands beside the records since layout 2.
+fn cells() -> Vec<(Kind, Cell)> {
+    let cell =
+        |n: u8, left| Cell { stamp: Owner(u64::MAX - u64::from(n)), left, value: body(n.into()).into() };
+    let kinds = Kind::ALL.into_iter().zip(0..);
+    kinds
+        .map(|(kind, n)| (kind, cell(n * 50, (n % 2 == 0).then_some(Duration::from_millis(LATER)))))
+        .collect()
+}
+
+const EVENTS: [&[u8]; 3] = [b"", b"{\"a\":1}", b"\xff\0"];
+
+async fn write_beside(store: &Disk) {
+    let puts = cells().into_iter().map(|(kind, cell)| {
+        let id = CellId { kind, name: [kind as u8; 16] };
+        Put { id, was: None, to: Some(cell), tell: None }
+    });
+    for (put, event) in puts.zip(EVENTS.into_iter().map(Some).chain(std::iter::repeat(None))) {
+        let swap = Swap { puts: vec![put], event: event.map(Into::into), turn: None };
+        assert!(store.swap(swap, NOW).await.unwrap());
+    }
+}
+
+async fn compare_beside(store: &Disk, layout: u64) {
+    let end = store.last_event().await.unwrap();
+    let (cells, events) = if layout == 1 { (Vec::new(), &[][..]) } else { (cells(), &EVENTS[..]) };
+    assert_eq!(end, Place { epoch: 7, number: events.len() as u64 });
+    let told = store.events(Place { number: 0, ..end }, 9, NOW).await.unwrap().unwrap();
+    assert_eq!(told.iter().map(|event| &event[..]).collect::<Vec<_>>(), events);
+    let mut stand = Vec::new();
+    for kind in Kind::ALL {
+        for (name, cell) in store.cells(kind, 9, NOW).await.unwrap() {
+            assert_eq!(name, [kind as u8; 16]);
+            stand.push((kind, cell));
+        }
+    }
+    assert_eq!(stand, cells);
+}
+
 async fn write(store: &Disk) {
+    write_beside(store).await;
     let go = |n, before, set| Change::new(id(n), Owner(n), before, set);
     for (n, state, body) in records() {
         let claimed = store.claim(id(n), of(n, State::Claimed), NOW).await.unwrap();
@@ -127,6 +169,7 @@ fn the_file_of_each_layout_is_read() {
         std::fs::copy(place(layout), &path).unwrap();
         let store = Disk::open(&path, options()).unwrap();
         runtime().block_on(compare(&store));
+        runtime().block_on(compare_beside(&store, layout));
     }
 }
 

@@ -9,7 +9,9 @@ use super::NOW;
 use crate::protocol::record::{Owner, ResourceId, State};
 use crate::store::conformance::{answer, forwarded, id, mark, record};
 use crate::store::disk::Disk;
-use crate::store::{Before, Change, Claimed, Move, Number, Resolution, Set, Store};
+use crate::store::{
+    Before, Cell, CellId, Change, Claimed, Move, Number, Place, Put, Reply, Resolution, Set, Store, Swap,
+};
 
 /// All of one key that a store keeps, in one commit each time.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -20,6 +22,10 @@ struct Truth {
     /// The minted version of its resource, where it has one of its own.
     number: Option<Number>,
     resolutions: usize,
+    /// What stands in its cell, with its stamp.
+    cell: Option<(u64, String)>,
+    /// All that was told of it, in order.
+    told: Vec<String>,
 }
 
 #[derive(Default)]
@@ -52,6 +58,10 @@ fn resource(n: u64) -> ResourceId {
     ResourceId::new(&format!("/{n}"))
 }
 
+fn cell(n: u64) -> CellId {
+    CellId::lease(resource(n))
+}
+
 impl Agent {
     /// Works on so many keys, one after another.
     pub(super) async fn work(mut self, keys: std::ops::Range<u64>) {
@@ -68,20 +78,29 @@ impl Agent {
         assert!(matches!(claim.map_err(|_| NotTold)?, Claimed::New), "key {n} was claimed before");
         let mut truth = Truth::default();
         self.book.keys.lock().entry(n).or_default().truths = vec![truth.clone()];
+        if self.random.u8(..4) == 0 {
+            self.swap(n, &mut truth).await?;
+        }
+        if self.random.u8(..8) == 0 {
+            // Refused: nothing of it is kept but what is told of that.
+            let change = Change::new(id(n), Owner(owner), Before::Claimed, Set::Remove);
+            return self.step(n, change, &mut truth).await;
+        }
         let fence = self.fence().await?;
         truth.state = Some(State::Forwarded { mark: mark(fence), status: None });
-        self.step(n, Change::new(id(n), Owner(owner), Before::Claimed, forwarded(fence)), &truth).await?;
+        let change = Change::new(id(n), Owner(owner), Before::Claimed, forwarded(fence));
+        self.step(n, change, &mut truth).await?;
         let end = |set| Change::new(id(n), Owner(owner), Before::Forwarded, set);
         match self.random.u8(..8) {
             0 => {
                 truth.state = None;
-                self.step(n, end(Set::Remove), &truth).await
+                self.step(n, end(Set::Remove), &mut truth).await
             }
             1 => self.ends_unknown(n, owner, fence, truth).await,
             2 => {
                 let streams = State::Forwarded { mark: mark(fence), status: Some(200) };
                 truth.state = Some(streams.clone());
-                self.step(n, end(Set::State(streams)), &truth).await?;
+                self.step(n, end(Set::State(streams)), &mut truth).await?;
                 self.finish(n, end, truth, None).await
             }
             _ => {
@@ -108,7 +127,7 @@ impl Agent {
         let version = Some(Move { resource: resource(n), to, later: None, ends_rest: false });
         let answer = body.as_deref().and_then(answer);
         truth.body = body.filter(|_| lives);
-        self.step(n, Change { answer, version, ..end(Set::State(done)) }, &truth).await
+        self.step(n, Change { answer, version, ..end(Set::State(done)) }, &mut truth).await
     }
 
     async fn ends_unknown(
@@ -121,7 +140,7 @@ impl Agent {
         let unknown = State::Unknown { mark: mark(fence), since: 1, expires_at: NOW + 1000 };
         truth.state = Some(unknown.clone());
         let change = Change::new(id(n), Owner(owner), Before::Forwarded, Set::State(unknown));
-        self.step(n, change, &truth).await?;
+        self.step(n, change, &mut truth).await?;
         let executed = self.random.bool();
         let done = State::Done { status: 204, kept: false, completed_at: 1, expires_at: NOW + 2000 };
         truth.state = executed.then(|| done.clone());
@@ -136,15 +155,47 @@ impl Agent {
         };
         let set = if executed { Set::State(done) } else { Set::Remove };
         let change = Change::new(id(n), Owner(owner), Before::Unknown, set);
-        self.step(n, Change { resolution: Some(resolution), ..change }, &truth).await
+        self.step(n, Change { resolution: Some(resolution), ..change }, &mut truth).await
     }
 
-    async fn step(&self, n: u64, change: Change, truth: &Truth) -> Result<(), NotTold> {
+    /// What goes with every other step: a cell that is swapped or taken away, and an event.
+    fn beside(&mut self, n: u64, truth: &mut Truth) -> Swap {
+        let number = truth.told.len() as u64 + 1;
+        let (text, stamp) = (format!("{n}.{number}"), n * 100 + number);
+        let left = self.random.bool().then_some(std::time::Duration::from_secs(60));
+        let stands = truth.cell.is_none() || self.random.bool();
+        let to = Cell { stamp: Owner(stamp), left, value: text.as_bytes().into() };
+        let was = truth.cell.as_ref().map(|(stamp, _)| Owner(*stamp));
+        truth.cell = stands.then(|| (stamp, text.clone()));
+        truth.told.push(text.clone());
+        let puts = vec![Put { id: cell(n), was, to: stands.then_some(to), tell: None }];
+        Swap { puts, event: Some(text.as_bytes().into()), turn: None }
+    }
+
+    async fn step(&mut self, n: u64, mut change: Change, truth: &mut Truth) -> Result<(), NotTold> {
+        if self.random.bool() {
+            let beside = self.beside(n, truth);
+            (change.cells, change.event) = (beside.puts, beside.event);
+        }
+        self.until_told(n, truth, |store| store.commit(change.clone(), NOW)).await
+    }
+
+    async fn swap(&mut self, n: u64, truth: &mut Truth) -> Result<(), NotTold> {
+        let swap = self.beside(n, truth);
+        self.until_told(n, truth, |store| store.swap(swap.clone(), NOW)).await
+    }
+
+    async fn until_told(
+        &self,
+        n: u64,
+        truth: &Truth,
+        ask: impl Fn(&Disk) -> Reply<bool>,
+    ) -> Result<(), NotTold> {
         self.book.keys.lock().entry(n).or_default().truths.push(truth.clone());
         loop {
-            match self.store.commit(change.clone(), NOW).await {
+            match ask(&self.store).await {
                 Ok(done) => {
-                    assert!(done, "key {n} is another's: {change:?}");
+                    assert!(done, "key {n} is another's: {truth:?}");
                     self.book.keys.lock().entry(n).or_default().truths = vec![truth.clone()];
                     return Ok(());
                 }
@@ -174,8 +225,11 @@ impl Book {
     /// is known from here on.
     pub(super) async fn check(&self, store: &Disk, exactly: bool) {
         let keys: Vec<_> = self.keys.lock().iter().map(|(n, key)| (*n, key.truths.clone())).collect();
+        let start = Place { number: 0, ..store.last_event().await.unwrap() };
+        let told = store.events(start, usize::MAX, NOW).await.unwrap().expect("all events are held");
+        let told: Vec<_> = told.iter().map(|event| String::from_utf8(event.to_vec()).unwrap()).collect();
         for (n, truths) in keys {
-            let found = truth(store, n).await;
+            let found = truth(store, n, &told).await;
             let fitting = truths.contains(&found) && (!exactly || truths.len() == 1);
             assert!(fitting, "key {n} is {found:?}, and not one of {truths:?}");
             self.keys.lock().entry(n).or_default().truths = vec![found];
@@ -185,7 +239,7 @@ impl Book {
     }
 }
 
-async fn truth(store: &Disk, n: u64) -> Truth {
+async fn truth(store: &Disk, n: u64, told: &[String]) -> Truth {
     let state = store.read(id(n), NOW).await.unwrap().map(|record| record.state);
     let body = match &state {
         Some(State::Done { .. }) => store.answer(id(n)).await.unwrap().map(|answer| answer.body.to_vec()),
@@ -195,5 +249,9 @@ async fn truth(store: &Disk, n: u64) -> Truth {
     let number = tag.split('.').nth(1).map(|number| u64::from_str_radix(number, 16).unwrap());
     let state = state.filter(|state| !matches!(state, State::Claimed));
     let resolutions = store.resolutions(id(n), NOW).await.unwrap().len();
-    Truth { state, body, number: number.filter(|number| *number > 0), resolutions }
+    let cell = store.cell(cell(n), NOW).await.unwrap();
+    let cell = cell.map(|cell| (cell.stamp.0, String::from_utf8(cell.value.into()).unwrap()));
+    let own = |event: &&String| event.split_once('.').is_some_and(|(key, _)| key == n.to_string());
+    let told = told.iter().filter(own).cloned().collect();
+    Truth { state, body, number: number.filter(|number| *number > 0), resolutions, cell, told }
 }
