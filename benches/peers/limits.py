@@ -124,6 +124,7 @@ class RedisLimit:
             # The instances are gone; for what follows they live on.
             for instance in self.instances(client):
                 client.ask("ZADD", self.prefix + b"alive", 1 << 52, instance)
+                client.ask("SET", self.prefix + b"a:" + instance, "")
             if self.kind == "replay":
                 value = client.ask("GET", self.prefix + b"r:" + self.id)
                 for n in range(REPLAYED):

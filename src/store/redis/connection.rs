@@ -108,7 +108,7 @@ impl Live {
             Ok::<_, std::convert::Infallible>(())
         };
         let mut news = open(&primary.news, &config.set_push_sender(push)).await?;
-        news.subscribe(super::news::ended(terms.prefix)).await?;
+        news.subscribe(&[super::news::ended(terms.prefix), super::news::told(terms.prefix)]).await?;
         let live = Self {
             epoch: welcome.epoch,
             generation,

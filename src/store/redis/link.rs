@@ -4,7 +4,7 @@
 //! come in time takes the link with it, since whatever comes after would wait behind it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -17,10 +17,11 @@ use super::connection::{Greeting, Live, Terms, Unmet, is_gone};
 use super::life::Life;
 use super::news::Teller;
 use super::script::{self, Call};
+use super::steps::millis;
 use super::value::{Said, unreadable};
 use crate::protocol::record::Millis;
-use crate::store::StoreError;
 use crate::store::shared::Instance;
+use crate::store::{Keep, StoreError};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -35,6 +36,10 @@ pub(super) struct Link {
     /// The keeper has something to do.
     work: Notify,
     generation: AtomicU64,
+    /// How many events are kept.
+    history: AtomicUsize,
+    /// And for how long, in milliseconds.
+    event_ttl: AtomicU64,
     /// The last epoch; 0 before the first.
     epoch: AtomicU64,
     /// The highest number that the store gave.
@@ -56,6 +61,8 @@ impl Link {
             live: ArcSwapOption::empty(),
             work: Notify::new(),
             generation: AtomicU64::new(0),
+            history: AtomicUsize::new(Keep::default().history),
+            event_ttl: AtomicU64::new(millis(Keep::default().ttl)),
             epoch: AtomicU64::new(0),
             seen: AtomicU64::new(0),
             sweep: AtomicU64::new(0),
@@ -98,6 +105,17 @@ impl Link {
     fn begin_anew(&self) {
         self.renew.store(true, Ordering::Release);
         self.work.notify_one();
+    }
+
+    /// So much of the log of events is kept from now on.
+    pub(super) fn keep_events(&self, keep: Keep) {
+        self.history.store(keep.history, Ordering::Release);
+        self.event_ttl.store(millis(keep.ttl), Ordering::Release);
+    }
+
+    /// How many events are kept.
+    pub(super) fn history(&self) -> usize {
+        self.history.load(Ordering::Acquire)
     }
 
     /// Asks for a little to be forgotten.
@@ -246,7 +264,9 @@ impl Link {
             let until = self.sweep.swap(0, Ordering::AcqRel);
             if until != 0 {
                 // What is not forgotten now is at the next one.
-                drop(self.take(&live, &Call::of(&script::SWEEP).number(until)).await);
+                let since = until.saturating_sub(self.event_ttl.load(Ordering::Acquire));
+                let call = Call::of(&script::SWEEP).number(until).number(self.history() as u64).number(since);
+                drop(self.take(&live, &call).await);
             }
             self.teller.tell_missed();
         }
@@ -259,10 +279,12 @@ impl Link {
             .arg(next.0.to_be_bytes())
             .number(u64::try_from(self.life.alive.as_millis()).unwrap_or(u64::MAX));
         let Ok(said) = self.take(live, &call).await else { return };
-        let Some(kept) = said.number() else {
+        let mut said = said.list().into_iter().flatten().map(|value| Said(value).number());
+        let (Some(Some(kept)), Some(Some(events))) = (said.next(), said.next()) else {
             unreadable();
             return;
         };
+        self.teller.looked(events);
         match instance.filter(|_| kept == 1) {
             Some(instance) => self.life.renewed(instance, sent),
             None => {

@@ -5,6 +5,7 @@
 //! anything is done.
 
 mod address;
+mod beside;
 mod connection;
 mod health;
 mod life;
@@ -122,8 +123,7 @@ impl Redis {
             Ok(instance) => instance,
             Err(error) => return Reply::now(Err(error)),
         };
-        let script = if wish.is_some() { &script::CLAIM_IN_TURN } else { &script::CLAIM };
-        let call = steps::instance(steps::id(Call::of(script), id).number(now), instance)
+        let call = steps::instance(steps::id(Call::of(&script::CLAIM), id).number(now), instance)
             .bytes(Bytes::from(value::encode(&record, instance)))
             .durable(record.state.phase() == Phase::Forwarded);
         let call = match &wish {
@@ -209,7 +209,7 @@ impl Store for Redis {
             // What was begun is ended whoever is alive.
             alive => alive.unwrap_or_else(|_| self.link.life.last()),
         };
-        let call = steps::commit(&change, holder, now);
+        let call = steps::commit(&change, holder, self.link.history(), now);
         let cache = Arc::clone(&self.cache);
         let answer = change.answer.map(super::Encoded::into_bytes).unwrap_or_default();
         self.ask(call, move |said, _| {
@@ -264,35 +264,38 @@ impl Store for Redis {
         Reply::later(async move { scan(&link, phase, most.min(MOST), now).await })
     }
 
-    // TODO-STORE
-    fn cell(&self, _: CellId, _: Millis) -> Reply<Option<Cell>> {
-        Reply::now(Ok(None))
+    fn cell(&self, id: CellId, _: Millis) -> Reply<Option<Cell>> {
+        self.cell_now(id)
     }
 
-    fn swap(&self, _: Swap, _: Millis) -> Reply<bool> {
-        Reply::now(Err(StoreError::Unavailable))
+    fn swap(&self, swap: Swap, now: Millis) -> Reply<bool> {
+        self.ask(beside::swap(&swap, self.link.history(), now), |said, _| {
+            Some(Said(said.list()?.next()?).number()? != 0)
+        })
     }
 
-    fn due(&self, _: Kind, _: Duration, _: usize, _: Millis) -> Reply<Vec<(Name, Cell)>> {
-        Reply::now(Ok(Vec::new()))
+    fn due(&self, kind: Kind, within: Duration, most: usize, _: Millis) -> Reply<Vec<(Name, Cell)>> {
+        self.of_kind(kind, Some(within), most)
     }
 
-    fn cells(&self, _: Kind, _: usize, _: Millis) -> Reply<Vec<(Name, Cell)>> {
-        Reply::now(Ok(Vec::new()))
+    fn cells(&self, kind: Kind, most: usize, _: Millis) -> Reply<Vec<(Name, Cell)>> {
+        self.of_kind(kind, None, most)
     }
 
-    fn keep_events(&self, _: Keep) {}
+    fn keep_events(&self, keep: Keep) {
+        self.link.keep_events(keep);
+    }
 
     fn last_event(&self) -> Reply<Place> {
-        Reply::now(Ok(Place { epoch: 0, number: 0 }))
+        self.ask(Call::of(&script::LAST), |said, epoch| Some(Place { epoch, number: said.number()? }))
     }
 
-    fn events(&self, _: Place, _: usize, _: Millis) -> Reply<Option<Vec<Event>>> {
-        Reply::now(Ok(Some(Vec::new())))
+    fn events(&self, after: Place, most: usize, _: Millis) -> Reply<Option<Vec<Event>>> {
+        self.events_after(after, most)
     }
 
     fn event_signal(&self) -> watch::Receiver<u64> {
-        watch::Sender::new(0).subscribe()
+        self.link.teller.signal()
     }
 
     fn outlives_process(&self) -> bool {

@@ -1,4 +1,7 @@
 //! The steps as scripts: one each, so that a step is atomic and one round trip.
+//!
+//! What a script costs the server is its calls and the functions that it makes anew each time it is run. So those of each
+//! write read all they need in one call, and what is seldom needed stands behind where they have returned.
 
 use std::sync::LazyLock;
 
@@ -47,42 +50,49 @@ mod part {
     }
 
     files! {
-        STEP = "step"; RECORD = "record"; NUMBER = "number"; VERSION = "version"; TURN = "turn"; LIVING = "living";
+        STEP = "step"; RECORD = "record"; TURN = "turn";
         HELLO = "hello"; RENEW = "renew"; CLOSE = "close"; LAPSED = "lapsed"; LEFT = "left"; BURY = "bury";
-        CLAIM = "claim"; COMMIT = "commit"; READ = "read"; ANSWER = "answer"; RESOLUTIONS = "resolutions";
-        NEXT = "next"; MOVE = "move"; MINTED = "minted"; TAKE = "take"; END = "end"; LEAVE = "leave";
-        END_REST = "end_rest"; BUSY = "busy"; RUNNING = "running"; UNKNOWN = "unknown"; DONE = "done";
-        COUNT = "count"; REACH = "reach"; SWEEP = "sweep";
+        CLAIM = "claim"; FOLLOW = "follow"; ASKS = "asks"; TAKE = "take"; GRANT = "grant"; GRANT_ELSE = "grant_else";
+        COMMIT = "commit"; CELLS = "cells"; APPLY = "apply"; REST = "rest"; VERSION = "version"; EVENT = "event";
+        ENDS = "ends"; ENDS_ELSE = "ends_else"; END = "end"; SWAP = "swap"; SWAPPED = "swapped"; CELL = "cell";
+        KIND = "kind"; LAST = "last"; EVENTS = "events"; READ = "read"; ANSWER = "answer";
+        RESOLUTIONS = "resolutions"; NEXT = "next"; MOVE = "move"; MOVED = "moved"; MINTED = "minted";
+        LEAVE = "leave"; END_REST = "end_rest"; BUSY = "busy"; RUNNING = "running"; UNKNOWN = "unknown";
+        DONE = "done"; COUNT = "count"; REACH = "reach"; SWEEP = "sweep";
     }
 }
 
 scripts! {
     HELLO = [HELLO];
-    RENEW = [STEP LIVING RENEW];
+    RENEW = [STEP RENEW];
     CLOSE = [STEP CLOSE];
     LAPSED = [STEP LAPSED];
     LEFT = [STEP RECORD LEFT];
     BURY = [STEP RECORD TURN BURY];
-    CLAIM = [STEP RECORD CLAIM];
-    CLAIM_IN_TURN = [STEP RECORD NUMBER VERSION TURN CLAIM];
-    COMMIT = [STEP RECORD NUMBER VERSION TURN COMMIT];
-    READ = [STEP RECORD READ];
-    ANSWER = [STEP RECORD ANSWER];
+    CLAIM = [CLAIM FOLLOW ASKS GRANT TURN GRANT_ELSE];
+    COMMIT = [COMMIT CELLS APPLY FOLLOW REST VERSION EVENT ENDS TURN ENDS_ELSE];
+    READ = [READ];
+    ANSWER = [STEP ANSWER];
     RESOLUTIONS = [STEP RESOLUTIONS];
-    NEXT = [STEP NUMBER NEXT];
-    MOVE = [STEP NUMBER VERSION MOVE];
-    MINTED = [STEP VERSION MINTED];
-    TAKE = [STEP NUMBER VERSION TURN TAKE];
-    END = [STEP TURN END];
+    NEXT = [STEP NEXT];
+    MOVE = [MOVE VERSION MOVED];
+    MINTED = [STEP MINTED];
+    TAKE = [TAKE GRANT TURN GRANT_ELSE];
+    END = [END ENDS TURN ENDS_ELSE];
+    SWAP = [SWAP CELLS SWAPPED EVENT ENDS TURN ENDS_ELSE];
+    CELL = [STEP CELL];
+    KIND = [STEP KIND];
+    LAST = [STEP LAST];
+    EVENTS = [STEP EVENTS];
     LEAVE = [STEP TURN LEAVE];
     END_REST = [STEP TURN END_REST];
-    BUSY = [STEP TURN BUSY];
+    BUSY = [STEP BUSY];
     RUNNING = [STEP RECORD RUNNING];
     UNKNOWN = [STEP RECORD UNKNOWN];
     DONE = [STEP RECORD DONE];
     COUNT = [STEP COUNT];
     REACH = [STEP REACH];
-    SWEEP = [STEP RECORD TURN SWEEP];
+    SWEEP = [STEP RECORD SWEEP];
 }
 
 /// One step that is asked for.

@@ -46,7 +46,10 @@ impl Shared for Redis {
             .arg(wish.token.0.to_be_bytes())
             .arg(wish.name.as_bytes());
         let link = Arc::clone(&self.link);
-        self.ask(call, move |said, epoch| steps::turned(said, &wish, epoch).map(|turned| seen(&link, turned)))
+        self.ask(call, move |said, epoch| {
+            let turned = said.list()?.nth(1)?;
+            steps::turned(Said(turned), &wish, epoch).map(|turned| seen(&link, turned))
+        })
     }
 
     fn end_turn(&self, end: TurnEnd) -> Reply<()> {

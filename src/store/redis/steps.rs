@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::beside;
 use super::script::{self, Call};
 use super::value::{self, Said};
 use crate::protocol::record::{Before, Millis, Phase, RecordId, Set, State};
@@ -23,8 +24,9 @@ pub(super) fn instance(call: Call, instance: Instance) -> Call {
     call.arg(instance.0.to_be_bytes())
 }
 
-/// A step of a record, with all that goes with it. `holder`: whose it is if it begins to run now.
-pub(super) fn commit(change: &Change, holder: Instance, now: Millis) -> Call {
+/// A step of a record, with all that goes with it. `holder`: whose it is if it begins to run now; `history`: how many
+/// events are kept.
+pub(super) fn commit(change: &Change, holder: Instance, history: usize, now: Millis) -> Call {
     let before = match change.before {
         Before::Claimed => "C",
         Before::Forwarded => "F",
@@ -43,6 +45,17 @@ pub(super) fn commit(change: &Change, holder: Instance, now: Millis) -> Call {
     };
     let answer = change.answer.clone().map(crate::store::Encoded::into_bytes).unwrap_or_default();
     let call = call.bytes(answer).number(kept_for(&change.set, now)).flag(change.goes_out());
+    let call = if is_alone(change) { call } else { rest(call, change, history, now) };
+    call.durable(must_be_durable(&change.set))
+}
+
+/// Whether nothing goes with it.
+fn is_alone(change: &Change) -> bool {
+    let Change { version, turn, resolution, event, cells, .. } = change;
+    version.is_none() && turn.is_none() && resolution.is_none() && event.is_none() && cells.is_empty()
+}
+
+fn rest(call: Call, change: &Change, history: usize, now: Millis) -> Call {
     let call = version(call, change.version.as_ref());
     let call = turn(call, change.turn.as_ref());
     let call = match &change.resolution {
@@ -53,7 +66,8 @@ pub(super) fn commit(change: &Change, holder: Instance, now: Millis) -> Call {
         }
         None => call.arg("").arg("0"),
     };
-    call.durable(must_be_durable(&change.set))
+    let call = beside::event(call, change.event.as_ref(), history, now);
+    beside::puts(call, &change.cells)
 }
 
 fn state_of(call: Call, state: &State) -> Call {
@@ -93,7 +107,7 @@ pub(super) fn moved(call: Call, to: &Move) -> Call {
     call.arg(to.resource.0).number(to.to).number(at).number(later).flag(to.ends_rest)
 }
 
-fn turn(call: Call, end: Option<&TurnEnd>) -> Call {
+pub(super) fn turn(call: Call, end: Option<&TurnEnd>) -> Call {
     match end {
         Some(end) => ended(call, end),
         None => call.arg("").arg("").arg("0"),
@@ -106,15 +120,16 @@ pub(super) fn ended(call: Call, end: &TurnEnd) -> Call {
 
 /// What became of a wish for a turn, in `epoch`.
 pub(super) fn turned(said: Said, wish: &Wish, epoch: u64) -> Option<Turned> {
-    let mut said = said.list()?.map(|value| Said(value).number());
-    match said.next()?? {
+    let mut said = said.list()?.map(Said);
+    match said.next()?.number()? {
         0 => {
-            let (fence, first, at) = (said.next()??, said.next()??, said.next()??);
+            let (fence, first, at) = (said.next()?.number()?, said.next()?.number()?, said.next()?.number()?);
             let minted = minted::tag_of(epoch, wish.resource, at);
-            Some(Turned::Granted(Grant { fence, minted, numbers: [first, first + 1], lease: None }))
+            let lease = if said.len() == 0 { None } else { Some(beside::cell(&mut said)?) };
+            Some(Turned::Granted(Grant { fence, minted, numbers: [first, first + 1], lease }))
         }
         1 => Some(Turned::Busy),
-        2 => Some(Turned::Rests(Duration::from_millis(said.next()??))),
+        2 => Some(Turned::Rests(Duration::from_millis(said.next()?.number()?))),
         _ => None,
     }
 }

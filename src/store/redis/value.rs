@@ -116,6 +116,11 @@ impl Said {
         matches!(&self.0, Value::Array(list) if list.first() == Some(&Value::Int(0)))
     }
 
+    /// A number that may be below zero.
+    pub(super) fn signed(self) -> Option<i64> {
+        if let Value::Int(number) = self.0 { Some(number) } else { None }
+    }
+
     pub(super) fn number(self) -> Option<u64> {
         if let Value::Int(number) = self.0 { u64::try_from(number).ok() } else { None }
     }

@@ -1,21 +1,43 @@
 -- Claims a key, and with five more arguments asks for a turn.
 -- id, now, instance, value; resource, token, name
-local id, now, instance, value = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
-local standing = redis.call('GET', p .. 'r:' .. id)
-local is_mine = standing and owner(standing) == owner(value) and RUNS[phase(standing)]
-if standing and not is_mine and not is_expired(standing, now) then
-  as_primary()
-  return { 0, standing }
+local call, sub = redis.call, string.sub
+local p, id, now, instance, value = ARGV[1], ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
+local res, token, name = ARGV[7], ARGV[8], ARGV[9]
+local key = p .. 'r:' .. id
+local got
+if res then
+  got = call('MGET', p .. 'epoch', key, p .. 'a:' .. instance, p .. 'u:' .. sub(value, 21, 36), p .. 't:' .. res,
+    p .. 'w:' .. res, p .. 'v:' .. res, p .. 'c:\1' .. res)
+else
+  got = call('MGET', p .. 'epoch', key, p .. 'a:' .. instance, p .. 'u:' .. sub(value, 21, 36))
 end
-if not lives(instance) then return lapsed_myself() end
+if got[1] ~= ARGV[2] then return redis.error_reply('EPOCH this store has another history') end
+local standing = got[2]
+local is_mine = false
+if standing then
+  local at = sub(standing, 2, 2)
+  is_mine = (at == 'C' or at == 'F') and sub(standing, 5, 12) == sub(value, 5, 12)
+  local high, low = struct.unpack('>I4I4', standing, 37)
+  local expires = high * 4294967296 + low
+  if not is_mine and (expires == 0 or expires > now) then
+    call('DEL', p .. '-')
+    return { 0, standing }
+  end
+end
+if not got[3] then return redis.error_reply('ANEW this instance lapsed') end
 if is_mine then
-  done_before()
+  -- What was done before is written anew: WAIT counts only what its own connection wrote.
+  call('SET', p .. 'epoch', ARGV[2])
 else
   -- The first write, so that a full Redis refuses it whole.
-  redis.call('SET', p .. 'r:' .. id, value)
-  if standing then unindex(id, standing) end
-  index(id, nil, value)
-  if phase(value) == 'F' then follow(id, value) end
+  call('SET', key, value)
+  if standing and sub(standing, 2, 2) == 'U' then call('ZREM', p .. 'unknown', id) end
+  if standing and sub(standing, 3, 3) == 'u' then
+    local list = p .. 'u:' .. sub(standing, 21, 36)
+    local left = string.gsub(call('GET', list) or '', id .. ' ', '')
+    if left == '' then call('DEL', list) else call('SET', list, left, 'KEEPTTL') end
+  end
+  call('SADD', p .. 'i:' .. instance, id)
 end
-if not ARGV[7] then return { 1 } end
-return { 1, take(ARGV[7], ARGV[8], instance, ARGV[9], now) }
+local listed = not is_mine and sub(value, 2, 2) == 'F' and got[4]
+local list = p .. 'u:' .. sub(value, 21, 36)

@@ -1,3 +1,3 @@
 -- How many records are unknown.
 as_primary()
-return redis.call('ZCARD', p .. 'unknown')
+return call('ZCARD', p .. 'unknown')

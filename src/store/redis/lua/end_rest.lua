@@ -1,4 +1,9 @@
 -- An operator ended a rest. resource
-redis.call('HDEL', p .. 't:' .. ARGV[3], 'rest')
-pass_on(ARGV[3])
+as_primary()
+local res = ARGV[3]
+local waits = call('GET', p .. 'w:' .. res)
+if not waits or call('EXISTS', p .. 't:' .. res) == 1 then return 1 end
+local _, offered, ends, name = read(waits)
+keep(res, 0, offered, ends, name)
+pass_on(res, call('GET', p .. 'w:' .. res))
 return 1

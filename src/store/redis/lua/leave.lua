@@ -1,7 +1,13 @@
 -- An instance has nobody left in a line. resource, instance
 as_primary()
-local key = p .. 't:' .. ARGV[3]
-redis.call('LREM', p .. 'l:' .. ARGV[3], 0, ARGV[4])
-if redis.call('HGET', key, 'offer') == ARGV[4] then redis.call('HDEL', key, 'offer', 'until') end
-pass_on(ARGV[3])
+local res, instance = ARGV[3], ARGV[4]
+call('LREM', p .. 'l:' .. res, 0, instance)
+local waits = call('GET', p .. 'w:' .. res)
+if not waits or call('EXISTS', p .. 't:' .. res) == 1 then return 1 end
+local rest, offered, ends, name = read(waits)
+if offered == instance then
+  keep(res, rest, NOBODY, 0, name)
+  waits = call('GET', p .. 'w:' .. res)
+end
+pass_on(res, waits)
 return 1

@@ -1,7 +1,13 @@
--- A record without its answer; the caller judges its time. id, whether its end is to be told, now
-as_primary()
+-- A record without its answer; the caller judges its time. id, whether its end is to be told
+local call, sub = redis.call, string.sub
+local p = ARGV[1]
 local key = p .. 'r:' .. ARGV[3]
-local value = redis.call('GET', key)
+local got = call('MGET', p .. 'epoch', key)
+if got[1] ~= ARGV[2] then return redis.error_reply('EPOCH this store has another history') end
+call('DEL', p .. '-')
+local value = got[2]
 if not value then return false end
-if ARGV[4] == '1' and RUNS[phase(value)] then redis.call('SETRANGE', key, 3, 'w') end
-return bare(value)
+local at = sub(value, 2, 2)
+if ARGV[4] == '1' and (at == 'C' or at == 'F') then call('SETRANGE', key, 3, 'w') end
+local stays, state = struct.unpack('>I4I4', value, 45)
+return sub(value, 1, 52 + stays + state)

@@ -1,3 +1,3 @@
 -- What operators decided about an operation. id
 as_primary()
-return redis.call('LRANGE', p .. 'o:' .. ARGV[3], 0, -1)
+return call('LRANGE', p .. 'o:' .. ARGV[3], 0, -1)

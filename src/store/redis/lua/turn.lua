@@ -1,103 +1,57 @@
--- Turns (Q4). t:RESOURCE has token, instance, fence and name of who has it, until when it rests, and which instance it
--- is offered to until when; l:RESOURCE is the line of instances; it:INSTANCE are the turns of one; `busy` are the
--- resources that have a t: at all.
+-- Turns (Q4). t:RESOURCE is who has it: token, instance, fence, name. w:RESOURCE is there while anybody waits for it or
+-- it rests: until when it rests, which instance it is offered to and until when, name. l:RESOURCE is the line of
+-- instances; it:INSTANCE are the turns of one; `busy` are the resources that have a w:.
 
 -- How long one that was told may take to come for it.
 local OFFERED = 2000
 -- A line in which nobody asked for so long is forgotten.
 local ASKED = 600000
+local NOBODY = string.rep('\0', 8)
+-- Of a cell that nobody has to look at.
+local NEVER = string.rep('0', 16)
 
-local function forget_idle(res)
-  local key = p .. 't:' .. res
-  if redis.call('EXISTS', p .. 'l:' .. res) == 0 and not redis.call('HGET', key, 'token') then
-    local rests = tonumber(redis.call('HGET', key, 'rest') or '0') - clock()
-    if rests > 0 then
-      redis.call('PEXPIRE', key, rests)
-    else
-      redis.call('DEL', key)
-      redis.call('SREM', p .. 'busy', res)
-    end
-  end
+local time = call('TIME')
+local clock = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function read(waits)
+  return tonumber(sub(waits, 1, 16)), sub(waits, 17, 24), tonumber(sub(waits, 25, 40)), sub(waits, 41)
 end
 
-local function offer(res, to)
-  redis.call('HSET', p .. 't:' .. res, 'offer', to, 'until', clock() + OFFERED)
-  redis.call('PUBLISH', p .. 'to:' .. to, res)
+local function keep(res, rest, offered, ends, name)
+  local value = string.format('%016.0f', rest) .. offered .. string.format('%016.0f', ends) .. name
+  call('SET', p .. 'w:' .. res, value, 'PX', math.max(ASKED, rest - clock))
+  call('SADD', p .. 'busy', res)
+end
+
+local function forget(res)
+  call('DEL', p .. 'w:' .. res)
+  call('SREM', p .. 'busy', res)
+end
+
+local function offer(res, to, name)
+  keep(res, 0, to, clock + OFFERED, name)
+  call('PUBLISH', p .. 'to:' .. to, res)
 end
 
 -- Who is next: the head of the line, once those are out of it that are dead or did not come.
-local function next_in_line(res)
-  local line = p .. 'l:' .. res
-  local offered = redis.call('HMGET', p .. 't:' .. res, 'offer', 'until')
+local function next_in_line(res, offered, ends)
   while true do
-    local head = redis.call('LINDEX', line, 0)
-    if not head then return nil, nil end
-    local is_late = offered[1] == head and tonumber(offered[2]) <= clock()
-    if lives(head) and not is_late then
-      return head, offered[1]
-    end
-    redis.call('LPOP', line)
+    local head = call('LINDEX', p .. 'l:' .. res, 0)
+    if not head then return nil end
+    local is_late = offered == head and ends <= clock
+    if not is_late and call('EXISTS', p .. 'a:' .. head) == 1 then return head end
+    call('LPOP', p .. 'l:' .. res)
   end
 end
 
 -- Nobody has it any more: whose time it is, is told so.
-local function pass_on(res)
-  local rest = redis.call('HMGET', p .. 't:' .. res, 'token', 'rest')
-  if not rest[1] and tonumber(rest[2] or '0') <= clock() then
-    local head, offered = next_in_line(res)
-    if head and offered ~= head then offer(res, head) end
+local function pass_on(res, waits)
+  local rest, offered, ends, name = read(waits)
+  if rest > clock then return end
+  local head = next_in_line(res, offered, ends)
+  if not head then
+    forget(res)
+  elseif head ~= offered then
+    offer(res, head, name)
   end
-  forget_idle(res)
-end
-
-local function end_turn(res, token, rest)
-  local key = p .. 't:' .. res
-  local held = redis.call('HMGET', key, 'token', 'instance')
-  if held[1] ~= token then return end
-  redis.call('SREM', p .. 'it:' .. held[2], res)
-  redis.call('HDEL', key, 'token', 'instance', 'fence')
-  if rest > 0 then redis.call('HSET', key, 'rest', clock() + rest) end
-  pass_on(res)
-end
-
--- { 0, fence, first number, version } granted, { 1 } busy, { 2, rest } rests.
-local function granted(res, fence, now)
-  local first = number(fence and 2 or 3)
-  if not fence then
-    fence, first = first, first + 1
-  end
-  return { 0, fence, first, version_at(res, now) }
-end
-
-local function take(res, token, instance, name, now)
-  local key, line = p .. 't:' .. res, p .. 'l:' .. res
-  local stands = redis.call('HMGET', key, 'token', 'fence', 'rest')
-  if stands[1] == token then
-    return granted(res, tonumber(stands[2]), now)
-  end
-  local rests = tonumber(stands[3] or '0') - clock()
-  if not stands[1] and rests <= 0 then
-    local head, offered = next_in_line(res)
-    if not head or head == instance then
-      if head then redis.call('LPOP', line) end
-      local grant = granted(res, nil, now)
-      redis.call('HSET', key, 'token', token, 'instance', instance, 'name', name,
-        'fence', string.format('%.0f', grant[2]))
-      redis.call('HDEL', key, 'rest', 'offer', 'until')
-      redis.call('PERSIST', key)
-      redis.call('SADD', p .. 'it:' .. instance, res)
-      redis.call('SADD', p .. 'busy', res)
-      return grant
-    end
-    if offered ~= head then offer(res, head) end
-  end
-  if not redis.call('LPOS', line, instance) then
-    redis.call('RPUSH', line, instance)
-    redis.call('HSET', key, 'name', name)
-    redis.call('PERSIST', key)
-    redis.call('SADD', p .. 'busy', res)
-  end
-  redis.call('PEXPIRE', line, ASKED)
-  if rests > 0 then return { 2, rests } end
-  return { 1 }
 end

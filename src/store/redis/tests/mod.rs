@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::{Options, Redis};
 use crate::protocol::record::Millis;
 use crate::store::conformance::shared::{SharedCase, on_each_shared_case};
-use crate::store::conformance::{Case, on_each_case};
+use crate::store::conformance::{Case, on_each_case, on_each_cell_case};
 use crate::store::{Store, StoreError};
 
 #[allow(dead_code, unreachable_pub, reason = "the integration tests include it too, and each uses a part")]
@@ -76,6 +76,7 @@ mod on_memory {
     use super::*;
 
     on_each_case!(case(server::Redis::start().await).await);
+    on_each_cell_case!(case(server::Redis::start().await).await);
     on_each_shared_case!(shared_case(server::Redis::start().await));
 }
 
@@ -83,5 +84,6 @@ mod on_disk {
     use super::*;
 
     on_each_case!(case(server::Redis::durable().await).await);
+    on_each_cell_case!(case(server::Redis::durable().await).await);
     on_each_shared_case!(shared_case(server::Redis::durable().await));
 }

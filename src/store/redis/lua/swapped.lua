@@ -1,0 +1,9 @@
+fit = fit or 2
+local tells, reply = fit == 1, { fit }
+if tells then
+  swap()
+else
+  call('DEL', p .. '-')
+  -- What was done before is written anew: WAIT counts only what its own connection wrote.
+  if fit == 2 then call('SET', p .. 'epoch', ARGV[2]) end
+end
