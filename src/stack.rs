@@ -4,12 +4,15 @@
 //! turn, no turn without a claim), so the order of R7 is held by the types, can be read from top to bottom, and costs
 //! no allocation per stage.
 
+mod changes;
 mod ending;
+pub(crate) mod hub;
 mod instances;
 mod journey;
 mod observed;
 mod reads;
 mod recovery;
+mod telling;
 mod write;
 
 use std::sync::Arc;
@@ -34,6 +37,7 @@ use crate::route::{Entry, Table};
 use crate::store::{Bells, Store};
 use crate::upstream::Client;
 
+pub use hub::Hub;
 pub(crate) use journey::Journey;
 
 /// What a configuration gives to requests; those that began under it end under it (C3).
@@ -56,6 +60,8 @@ pub struct Gate {
     pub turns: Arc<Turns>,
     /// Who waits here for what is swapped anywhere.
     pub bells: Arc<Bells>,
+    /// Who reads events here, or waits for a change (E1, E2).
+    pub hub: Arc<Hub>,
     pub buffers: Buffers,
     pub metrics: Arc<Metrics>,
     /// What a shutdown waits for (O5).
@@ -73,10 +79,12 @@ impl Gate {
         let bells = Arc::<Bells>::default();
         let rules = Rules::new(Arc::clone(config), &metrics, None);
         let turns = Turns::new(&store, closing.clone(), tasks.clone());
+        store.keep_events(hub::keep(&config.events));
         Arc::new(Self {
             rules: ArcSwap::from_pointee(rules),
             keys: Keys::new(Arc::clone(&store), Arc::clone(&bells), tasks.clone()),
             bells,
+            hub: Hub::new(&metrics),
             store,
             observed,
             turns,
@@ -86,6 +94,12 @@ impl Gate {
             draining: false.into(),
             closing,
         })
+    }
+
+    /// Later requests meet these rules.
+    pub fn take(&self, rules: Arc<Rules>) {
+        self.store.keep_events(hub::keep(&rules.config.events));
+        self.rules.store(rules);
     }
 
     /// The answer to one request. `refused`: what its head was refused for before it came here.

@@ -9,6 +9,7 @@
 )]
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
+mod changes;
 mod chaos;
 mod cli;
 mod config;
@@ -18,6 +19,7 @@ mod deploy;
 mod docs;
 mod durable;
 mod endings;
+mod events;
 mod forwarding;
 mod framing;
 mod full_disk;

@@ -1,5 +1,6 @@
 //! `/.onceward/`: what agents ask of Onceward itself.
 
+mod events;
 mod operations;
 pub mod problems;
 
@@ -30,6 +31,7 @@ pub(crate) async fn answer(
 ) -> Result<Response, Refusal> {
     let segments: Vec<&str> = request.normal.segments().collect();
     match segments.as_slice() {
+        [_, "events"] => events::stream(gate, rules, &request).await,
         [_, "problems", code] => read_only(&request).and_then(|()| problems::page(code)),
         [_, "operations", key] => {
             read_only(&request)?;
@@ -44,11 +46,16 @@ pub(crate) async fn answer(
 }
 
 fn read_only(request: &Request) -> Result<(), Refusal> {
-    if matches!(request.method, Method::GET | Method::HEAD) {
+    only(request, &[Method::GET, Method::HEAD], "GET, HEAD")
+}
+
+/// Refuses every other method; `allow`: these, as the answer has them.
+fn only(request: &Request, methods: &[Method], allow: &str) -> Result<(), Refusal> {
+    if methods.contains(&request.method) {
         return Ok(());
     }
-    let mut refusal = Refusal::from(Reason::MethodNotAllowed("GET, HEAD".to_owned()));
-    refusal.allow = Some("GET, HEAD".to_owned());
+    let mut refusal = Refusal::from(Reason::MethodNotAllowed(allow.to_owned()));
+    refusal.allow = Some(allow.to_owned());
     Err(refusal)
 }
 

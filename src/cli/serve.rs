@@ -163,7 +163,7 @@ fn apply(config: Config, standing: &Rules, gate: &Arc<Gate>, logging: &Logging) 
         return false;
     }
     let rules = Arc::new(Rules::new(Arc::new(config), &gate.metrics, Some(standing)));
-    gate.rules.store(Arc::clone(&rules));
+    gate.take(Arc::clone(&rules));
     retire(standing, &rules);
     tracing::info!("the configuration was reloaded");
     true

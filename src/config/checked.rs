@@ -21,6 +21,7 @@ pub struct Config {
     pub identity: Vec<HeaderName>,
     pub limits: Limits,
     pub store: Store,
+    pub events: Events,
     pub log: Log,
     /// In the order of the file. No two of them match the same paths with the same rank (R1).
     pub routes: Vec<Arc<Route>>,
@@ -115,6 +116,19 @@ pub enum StoreUrl {
     Postgres(Secret),
 }
 
+/// `[events]`: the stream of events (E1).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Events {
+    /// How many are held.
+    pub history: usize,
+    /// How long one is held.
+    pub ttl: Duration,
+    /// How many read, or wait for a change, at once.
+    pub readers: usize,
+    /// How long a stream is silent before it shows that it lives.
+    pub heartbeat: Duration,
+}
+
 /// `[log]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Log {
@@ -159,6 +173,7 @@ pub struct Route {
     pub version: Version,
     pub queue: Queue,
     pub limits: RouteLimits,
+    pub events: EventsOf,
     pub on_store_failure: OnStoreFailure,
 }
 
@@ -270,6 +285,15 @@ pub struct RouteLimits {
     pub upstream_total: Duration,
     pub upstream_keep: Duration,
     pub upstream_connections: usize,
+}
+
+/// Who is told of what is written on a route (E1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventsOf {
+    All,
+    /// The principal that wrote.
+    Own,
+    Off,
 }
 
 /// `store.on_failure` of a route (S4).

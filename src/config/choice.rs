@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
-use super::checked::{Guard, InFlight, Locks, LogFormat, Mode, On5xx, OnStoreFailure, OnUnknown, QueueReads};
+use super::checked::{
+    EventsOf, Guard, InFlight, Locks, LogFormat, Mode, On5xx, OnStoreFailure, OnUnknown, QueueReads,
+};
 use super::names::nearest;
 use super::parts::Text;
 use super::problem::Kind;
@@ -70,14 +72,6 @@ pub(super) enum SourceName {
     Mint,
     Upstream,
     None,
-}
-
-/// `events` of a route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum EventsOf {
-    All,
-    Own,
-    Off,
 }
 
 words! {

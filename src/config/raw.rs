@@ -4,7 +4,7 @@
 use http::{HeaderName, HeaderValue, Method};
 
 use super::checked::{
-    Guard, InFlight, Locks, LogFormat, Mode, On5xx, OnStoreFailure, OnUnknown, QueueReads, Secret,
+    EventsOf, Guard, InFlight, Locks, LogFormat, Mode, On5xx, OnStoreFailure, OnUnknown, QueueReads, Secret,
 };
 use super::choice::*;
 use super::parts::*;
@@ -36,7 +36,7 @@ tables! {
         /// Writes that run after they were answered.
         jobs: Tunes<Jobs>,
         /// The stream of events, or the default of the routes' `events`.
-        events: Later<Short<EventsOf, Tunes<Events>>>,
+        events: Short<EventsOf, Events>,
         /// The log.
         log: Log,
         /// Whether the rules are enforced, for every route that does not say otherwise.
@@ -293,8 +293,8 @@ tables! {
         limits: RouteLimits,
         /// Whether its resources can be leased.
         leases: Later<Short<bool, Tunes<Leases>>>,
-        /// Who is told of its changes.
-        events: Later<Short<EventsOf, Tunes<Events>>>,
+        /// Who is told of its changes. Default by guard.
+        events: EventsOf,
     }
 
     /// `upstream` of a route, in full.

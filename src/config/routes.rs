@@ -1,8 +1,8 @@
 //! The routes: each with the defaults of its guard and of the top, and what no two of them may share.
 //!
 //! A key of a policy is what the route says, else what the top says, else the contract's default. Four keys have
-//! a default by guard (R2): `idempotency.required`, `version.source`, `version.required` and `queue.turns`. For
-//! these the top counts on `state` and `tool` only: a `read` or `none` route gets what it sets itself, so that
+//! a default by guard (R2): `idempotency.required`, `version.source`, `version.required` and `queue.turns`; so has
+//! `events`. For these the top counts on `state` and `tool` only: a `read` or `none` route gets what it sets itself, so that
 //! `[version] source = "mint"` at the top turns no plain route into a versioned one.
 
 use std::collections::HashMap;
@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use http::uri::Authority;
 
-use super::checked::{Guard, Mode, OnStoreFailure, Route, RouteLimits, Upstream};
-use super::choice::in_full;
+use super::checked::{EventsOf, Guard, Mode, OnStoreFailure, Route, RouteLimits, Upstream};
+use super::choice::{Short, in_full};
 use super::policies;
 use super::problem::Kind;
 use super::raw;
@@ -26,6 +26,7 @@ use crate::protocol::template::{PathTemplate, Template};
 #[derive(Debug, Clone)]
 pub(super) struct Top {
     mode: Mode,
+    events: EventsOf,
     policies: Policies,
     /// `--upstream`: every route's.
     upstream: Option<Authority>,
@@ -62,7 +63,11 @@ impl Top {
             },
         };
         policies::writes_only(&policies.version, &[], reader);
-        Self { mode: or(root.mode, Mode::Enforce), policies, upstream }
+        let events = match root.events {
+            Some(At { value: Short::Short(of), .. }) => of,
+            Some(At { value: Short::Long(_), .. }) | None => EventsOf::All,
+        };
+        Self { mode: or(root.mode, Mode::Enforce), events, policies, upstream }
     }
 
     /// The policies of the top, as far as a route of this guard takes them over.
@@ -136,7 +141,8 @@ fn route(given: raw::Route, top: &Top, reader: &mut Reader<'_>) -> Option<Route>
         (None, None) => return None,
     };
     let path = path?;
-    Some(Route {
+    let events_at = given.events.as_ref().map(|at| at.spot.clone());
+    let settled = Route {
         name: given.name.map_or_else(|| Arc::from(path.as_str()), |name| Arc::from(name.value.0)),
         methods: given.methods.map(|list| policies::methods(list.value.0)),
         reads,
@@ -146,11 +152,30 @@ fn route(given: raw::Route, top: &Top, reader: &mut Reader<'_>) -> Option<Route>
         idempotency: policies::idempotency(own.idempotency.over(top_policies.idempotency), guard),
         queue: policies::queue(own.queue.over(top_policies.queue), guard, resource.is_some(), &version),
         limits: limits(own.limits.over(top_policies.limits)),
+        events: or(given.events, events_by_guard(guard, top.events)),
         on_store_failure: or(table(given.store).on_failure, OnStoreFailure::Closed),
         path,
         resource,
         version,
-    })
+    };
+    if let Some(spot) = events_at.filter(|_| settled.events != EventsOf::Off && !tells(&settled)) {
+        let what = "nothing is told of a route on which nothing is written or all goes through untouched; \
+                    use another guard, or leave it out";
+        reader.report(Kind::Value, &spot, what);
+    }
+    Some(settled)
+}
+
+/// Whether there is anything to tell of a route (E1).
+fn tells(route: &Route) -> bool {
+    route.guard != Guard::Read && !route.passes_through()
+}
+
+fn events_by_guard(guard: Guard, top: EventsOf) -> EventsOf {
+    match guard {
+        Guard::State | Guard::Tool => top,
+        Guard::Read | Guard::None => EventsOf::Off,
+    }
 }
 
 fn path(given: &At<PathText>, reader: &mut Reader<'_>) -> Option<PathTemplate> {

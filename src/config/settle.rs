@@ -7,7 +7,8 @@ use http::HeaderName;
 use http::header::AUTHORIZATION;
 
 use super::Over;
-use super::checked::{Config, Limits, Locks, Log, LogFormat, Server, Store, StoreUrl};
+use super::checked::{Config, Events, EventsOf, Limits, Locks, Log, LogFormat, Server, Store, StoreUrl};
+use super::choice::Short;
 use super::places::upstream;
 use super::problem::Kind;
 use super::raw;
@@ -40,13 +41,14 @@ pub(super) fn settle(mut root: raw::Root, over: &Over<'_>, reader: &mut Reader<'
     let identity = identity(table(root.identity.take()));
     let store = store(table(root.store.take()));
     let log = log(table(root.log.take()));
+    let events = events(root.events.as_ref());
     let mut given = root.routes.take().map_or_else(Vec::new, |list| list.value.0);
     if given.is_empty() && over.upstream.is_some() {
         given.push(At { value: routes::everything(), spot: Spot::argument("--upstream") });
     }
     let top = routes::Top::of(root, &limits, upstream, reader);
     let routes = routes::settle(given, &top, reader);
-    Config { server, identity, limits: listeners(limits), store, log, routes }
+    Config { server, identity, limits: listeners(limits), store, events, log, routes }
 }
 
 /// What an argument of the command line spells.
@@ -126,6 +128,20 @@ fn store(given: raw::Store) -> Store {
         schema: given.schema.map_or_else(|| "onceward".to_owned(), |at| at.value.0),
         turns: or(given.turns, Locks::Rows),
         connections: or(given.connections, 16),
+    }
+}
+
+/// The table; the short form says nothing of it.
+fn events(given: Option<&At<Short<EventsOf, raw::Events>>>) -> Events {
+    let given = match given.map(|at| &at.value) {
+        Some(Short::Long(table)) => table.clone(),
+        Some(Short::Short(_)) | None => raw::Events::default(),
+    };
+    Events {
+        history: or(given.history, 10_000),
+        ttl: or(given.ttl, seconds(3600)),
+        readers: or(given.readers, 1024),
+        heartbeat: or(given.heartbeat, seconds(15)),
     }
 }
 

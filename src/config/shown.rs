@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::checked::{
-    Config, Idempotency, Limits, Log, Queue, Route, Server, Source, Store, StoreUrl, Version,
+    Config, Events, Idempotency, Limits, Log, Queue, Route, Server, Source, Store, StoreUrl, Version,
 };
 use super::choice::Words;
 use super::units::{shown_size as size, shown_time as time};
@@ -16,6 +16,7 @@ pub fn shown(config: &Config) -> Json {
         "identity": { "header": identity },
         "limits": limits(&config.limits),
         "store": store(&config.store),
+        "events": events(&config.events),
         "log": log(&config.log),
         "routes": config.routes.iter().map(|shared| route(shared)).collect::<Vec<_>>(),
     })
@@ -121,6 +122,15 @@ fn store(store: &Store) -> Json {
     shown
 }
 
+fn events(events: &Events) -> Json {
+    json!({
+        "history": events.history,
+        "ttl": time(events.ttl),
+        "readers": events.readers,
+        "heartbeat": time(events.heartbeat),
+    })
+}
+
 /// A URL whose user, password and parameters are left out.
 fn without_secrets(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
@@ -147,6 +157,7 @@ fn route(route: &Route) -> Json {
         "reads": names(&route.reads),
         "guard": route.guard.word(),
         "mode": route.mode.word(),
+        "events": route.events.word(),
         "store": { "on_failure": route.on_store_failure.word() },
         "idempotency": idempotency(&route.idempotency),
         "version": version(&route.version),

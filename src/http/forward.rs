@@ -31,6 +31,11 @@ pub fn of_write(headers: &mut HeaderMap, keyed: bool) {
     if keyed {
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
+    used_up_wait(headers);
+}
+
+/// What is left of `Prefer` where its wait was waited here (W1).
+pub fn used_up_wait(headers: &mut HeaderMap) {
     if !headers.contains_key(fields::PREFER) {
         return;
     }

@@ -53,6 +53,8 @@ pub struct Metrics {
     pub store_errors: Counter,
     store_fill_ratio: Gauge<f64, AtomicU64>,
     principals_new: Counter,
+    pub event_readers: Gauge,
+    pub event_readers_cut_off: Counter,
     pub config_last_reload_successful: Gauge,
     principals: Mutex<Seen>,
 }
@@ -81,6 +83,8 @@ impl Metrics {
             store_errors: Counter::default(),
             store_fill_ratio: Gauge::default(),
             principals_new: Counter::default(),
+            event_readers: Gauge::default(),
+            event_readers_cut_off: Counter::default(),
             config_last_reload_successful: Gauge::default(),
             principals: Mutex::default(),
             registry: Registry::default(),
@@ -115,6 +119,16 @@ impl Metrics {
             metrics.store_fill_ratio.clone(),
         );
         registry.register("principals_new", "Principals not seen lately", metrics.principals_new.clone());
+        registry.register(
+            "event_readers",
+            "Streams of events, and reads that wait for a change, now",
+            metrics.event_readers.clone(),
+        );
+        registry.register(
+            "event_readers_cut_off",
+            "Readers of events that did not keep up",
+            metrics.event_readers_cut_off.clone(),
+        );
         registry.register(
             "config_last_reload_successful",
             "1 if the last reload of the configuration was applied",

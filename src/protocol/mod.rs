@@ -2,6 +2,7 @@
 //! Time comes in as an argument; verdicts go out.
 
 pub mod entity_tag;
+pub mod event;
 pub mod fingerprint;
 pub mod json;
 pub mod key;

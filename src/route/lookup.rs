@@ -49,7 +49,7 @@ impl Lookup for Sources<'_> {
 }
 
 /// A query name or value as a form has it: `+` is a space, `%XX` a byte of UTF-8.
-fn decoded(text: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn decoded(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains(['%', '+']) {
         return Some(Cow::Borrowed(text));
     }

@@ -2,6 +2,8 @@
 
 mod lookup;
 
+pub(crate) use lookup::decoded;
+
 use std::sync::Arc;
 
 use http::Method;

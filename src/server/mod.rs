@@ -90,6 +90,7 @@ impl Running {
         let mut keeping = vec![
             tokio::spawn(sweep(Arc::clone(&gate))),
             tokio::spawn(Arc::clone(&gate).follow_news()),
+            tokio::spawn(Arc::clone(&gate).follow_events()),
             tokio::spawn(Arc::clone(&gate).settle_lapsed(config.store.alive / 3)),
         ];
         for listener in listeners {
@@ -123,6 +124,7 @@ impl Running {
     pub async fn shutdown(self) {
         self.gate.draining.store(true, Ordering::Release);
         self.accepting.cancel();
+        self.gate.hub.close();
         self.connections.close();
         self.gate.tasks.close();
         let began = Instant::now();

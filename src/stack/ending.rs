@@ -11,6 +11,8 @@ use bytes::Bytes;
 use http::{StatusCode, response};
 use tokio_util::task::TaskTracker;
 
+use super::Gate;
+use super::telling::Telling;
 use crate::config::checked::{Route, Source};
 use crate::http::timestamp::{millis, now};
 use crate::http::{Body, Reason, Response, fields};
@@ -18,18 +20,27 @@ use crate::policy::idempotency::{Claim, Ended, NotRecorded, With, server_errors,
 use crate::policy::publish::{self, Bounds};
 use crate::policy::turn::Turn;
 use crate::protocol::entity_tag::EntityTag;
-use crate::protocol::record::{Meaning, Millis, ResourceId, may_have_changed, meaning};
-use crate::store::{Answer, Encoded, Move, Number, Store};
+use crate::protocol::record::{Meaning, Millis, RecordId, ResourceId, may_have_changed, meaning};
+use crate::store::{Answer, Encoded, Event, Move, Number};
 
 /// A write that went out.
 pub(super) struct Pending {
-    pub(super) store: Arc<dyn Store>,
+    pub(super) gate: Arc<Gate>,
     pub(super) route: Arc<Route>,
     pub(super) resource: ResourceId,
     pub(super) claim: Option<Claim>,
     pub(super) turn: Option<Turn>,
     /// It ran before with an unknown outcome, and what it says of itself now says nothing of that (K12).
     pub(super) ran_before: bool,
+    /// What every word about it has; `None`: nothing is told of it.
+    pub(super) telling: Option<Telling>,
+}
+
+/// What goes with an end.
+#[derive(Clone, Default)]
+struct Along {
+    version: Option<Move>,
+    event: Option<Event>,
 }
 
 impl Pending {
@@ -64,8 +75,26 @@ impl Pending {
     async fn number(&self, which: usize) -> Option<Number> {
         match self.turn.as_ref().and_then(Turn::grant) {
             Some(grant) => grant.numbers.get(which).copied(),
-            None => self.store.next_number().await.ok(),
+            None => self.gate.store.next_number().await.ok(),
         }
+    }
+
+    fn operation(&self) -> Option<RecordId> {
+        self.claim.as_ref().map(|claim| claim.id)
+    }
+
+    /// What is told of an answer with this meaning (E1).
+    fn told(&self, status: StatusCode, meaning: Meaning, version: Option<&EntityTag>) -> Option<Event> {
+        let telling = self.telling.as_ref()?;
+        match meaning {
+            Meaning::Keep => telling.changed(status, version, self.operation()),
+            Meaning::Unknown => Some(telling.unknown(Some(status), self.operation())),
+            Meaning::Release => None,
+        }
+    }
+
+    fn told_unknown(&self) -> Option<Event> {
+        self.telling.as_ref().map(|telling| telling.unknown(None, self.operation()))
     }
 
     fn rest_ends(&self) -> Millis {
@@ -89,13 +118,14 @@ impl Pending {
         let status = head.status;
         let meaning = self.meaning(status);
         let moves = self.next_version(status, meaning).await;
-        let minted = moves.map(|to| self.store.minted_tag(to.resource, to.to));
+        let minted = moves.map(|to| self.gate.store.minted_tag(to.resource, to.to));
         let next = match minted.as_deref().and_then(EntityTag::parse) {
             Some(minted) => Some(minted),
             None => next,
         };
         let next = next.filter(|_| names_next && meaning == Meaning::Keep);
         let keyed = self.is_keyed();
+        let along = Along { version: moves, event: self.told(status, meaning, next.as_ref()) };
         publish::dress(&mut head, &self.route, next, meaning == Meaning::Keep && keyed);
         let ended = match meaning {
             Meaning::Keep => {
@@ -105,7 +135,7 @@ impl Pending {
             Meaning::Release => Ended::Released,
             Meaning::Unknown => Ended::Unknown,
         };
-        match self.end(ended, moves).await {
+        match self.end(ended, &along).await {
             Ok(expires_at) => {
                 let mut response = Response::from_parts(head, Body::Full(body));
                 if let Some(expires_at) = expires_at.filter(|_| meaning == Meaning::Keep && keyed) {
@@ -115,11 +145,11 @@ impl Pending {
             }
             Err(again) if meaning == Meaning::Keep => {
                 let answer = encoded(&head, &body);
-                tasks.spawn(self.store_later(again, moves, Some(answer)));
+                tasks.spawn(self.store_later(again, along, Some(answer)));
                 Err(Reason::ResultNotStored { upstream_status: status.as_u16() })
             }
             Err(again) => {
-                tasks.spawn(self.store_later(again, moves, None));
+                tasks.spawn(self.store_later(again, along, None));
                 Ok(Response::from_parts(head, Body::Full(body)))
             }
         }
@@ -127,31 +157,45 @@ impl Pending {
 
     /// No whole answer came (K11).
     pub(super) async fn unknown(mut self, tasks: &TaskTracker) {
-        let moves = self.next_version(StatusCode::BAD_GATEWAY, Meaning::Unknown).await;
-        if let Err(again) = self.end(Ended::Unknown, moves).await {
-            tasks.spawn(self.store_later(again, moves, None));
+        let version = self.next_version(StatusCode::BAD_GATEWAY, Meaning::Unknown).await;
+        let along = Along { version, event: self.told_unknown() };
+        if let Err(again) = self.end(Ended::Unknown, &along).await {
+            tasks.spawn(self.store_later(again, along, None));
         }
     }
 
     /// Nothing went out: the key is free again, and the next may go.
-    pub(super) async fn not_sent(mut self) {
+    pub(super) async fn not_sent(self) {
+        self.without_effect(None).await;
+    }
+
+    /// The upstream itself found that it was built on an old version (V6).
+    pub(super) async fn stale(self, reason: &Reason) {
+        let event = self.telling.as_ref().and_then(|telling| telling.conflict(reason, self.operation()));
+        self.without_effect(event).await;
+    }
+
+    async fn without_effect(mut self, event: Option<Event>) {
+        // What was told when it became unknown still holds.
         let ended = if self.ran_before { Ended::Unknown } else { Ended::Released };
         // What the store does not take now the claim's own end tries again.
-        if self.end(ended, None).await.is_err() {
+        if self.end(ended, &Along { version: None, event }).await.is_err() {
             tracing::warn!("a key could not be freed yet");
         }
     }
 
     /// Records the end, then ends the turn. When the record expires, where there is one and it is still ours.
-    async fn end(&mut self, ended: Ended, moves: Option<Move>) -> Result<Option<Millis>, Again> {
+    async fn end(&mut self, ended: Ended, along: &Along) -> Result<Option<Millis>, Again> {
         let again = Again::of(&ended);
         let is_unknown = matches!(ended, Ended::Unknown);
+        let may_have_changed = !matches!(ended, Ended::Released);
         let rest = is_unknown.then_some(self.route.idempotency.settle).filter(|settle| !settle.is_zero());
         let turn_end = self.turn.as_ref().and_then(|turn| turn.ending(rest));
+        let event = along.event.clone();
         let expires_at = match &mut self.claim {
             // A version moves with the record; where the key is only freed, nothing moves.
             Some(claim) => match claim
-                .end(ended, With { version: moves, turn: turn_end, ..With::default() })
+                .end(ended, With { version: along.version, turn: turn_end, event, ..With::default() })
                 .await
             {
                 Ok(expires_at) => Some(expires_at),
@@ -162,9 +206,10 @@ impl Pending {
                 }
             },
             None => {
-                if let Some(to) = moves {
-                    self.store.move_version(to, now()).await.map_err(|_| again)?;
+                if let Some(to) = along.version {
+                    self.gate.store.move_version(to, now()).await.map_err(|_| again)?;
                 }
+                self.gate.tell(event).await;
                 None
             }
         };
@@ -175,15 +220,19 @@ impl Pending {
             Some(turn) => turn.settled(),
             None => {}
         }
+        if self.telling.is_none() && may_have_changed {
+            // Nothing comes by the log of events that could wake who waits for a change.
+            self.gate.hub.touched(|| self.resource);
+        }
         Ok(expires_at)
     }
 
     /// Tries until the store takes it (K4). The turn is held as long: nobody may build on what is not recorded.
-    async fn store_later(mut self, again: Again, moves: Option<Move>, answer: Option<Encoded>) {
+    async fn store_later(mut self, again: Again, along: Along, answer: Option<Encoded>) {
         let mut pause = Duration::from_millis(100);
         loop {
             tokio::time::sleep(pause).await;
-            if self.end(again.ended(answer.clone()), moves).await.is_ok() {
+            if self.end(again.ended(answer.clone()), &along).await.is_ok() {
                 return;
             }
             pause = (pause * 2).min(Duration::from_secs(5));
@@ -212,13 +261,14 @@ impl Pending {
         };
         // A minted version moves at the end, yet its number can be given now.
         let moves = self.next_version(status, self.meaning(status)).await;
-        let minted = moves.and_then(|to| EntityTag::parse(&self.store.minted_tag(to.resource, to.to)));
-        publish::dress(&mut head, &self.route, minted.or(told).filter(|_| names_next), false);
+        let minted = moves.and_then(|to| EntityTag::parse(&self.gate.store.minted_tag(to.resource, to.to)));
+        let next = minted.or(told).filter(|_| names_next);
+        publish::dress(&mut head, &self.route, next.clone(), false);
         let own_tasks = tasks.clone();
         let (pump, body) = publish::relay(body, bounds);
         tasks.spawn(async move {
             let whole = pump.run().await;
-            self.streamed(status, whole, moves, &own_tasks).await;
+            self.streamed(status, whole, (moves, next), &own_tasks).await;
         });
         begun.map_err(|_| Reason::ResultNotStored { upstream_status: status.as_u16() })?;
         Ok(Response::from_parts(head, body))
@@ -228,11 +278,11 @@ impl Pending {
         mut self,
         status: StatusCode,
         whole: bool,
-        announced: Option<Move>,
+        (announced, next): (Option<Move>, Option<EntityTag>),
         tasks: &TaskTracker,
     ) {
         let meaning = if whole { self.meaning(status) } else { Meaning::Unknown };
-        let moves = match announced.filter(|_| meaning == Meaning::Keep) {
+        let version = match announced.filter(|_| meaning == Meaning::Keep) {
             Some(announced) => Some(announced),
             None => self.next_version(status, meaning).await,
         };
@@ -241,8 +291,26 @@ impl Pending {
             Meaning::Release => Ended::Released,
             Meaning::Unknown => Ended::Unknown,
         };
-        if let Err(again) = self.end(ended, moves).await {
-            tasks.spawn(self.store_later(again, moves, None));
+        let event = match meaning {
+            // A status came, and no end.
+            Meaning::Unknown if !whole => self.told_unknown(),
+            Meaning::Keep | Meaning::Release | Meaning::Unknown => self.told(status, meaning, next.as_ref()),
+        };
+        let along = Along { version, event };
+        if let Err(again) = self.end(ended, &along).await {
+            tasks.spawn(self.store_later(again, along, None));
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.claim.as_ref().is_some_and(Claim::is_out) {
+            return;
+        }
+        // Nobody said how it ended, so its claim will: it is unknown.
+        if let (Some(event), Some(claim)) = (self.told_unknown(), &mut self.claim) {
+            claim.has_last_word(event);
         }
     }
 }

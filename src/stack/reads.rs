@@ -70,6 +70,21 @@ impl Gate {
         let (content, _held) = self.content_for_resource(journey, entry, &mut request).await?;
         journey.resource = route::resource(route, &request, &content).ok();
         let resource = journey.resource.as_deref().map(ResourceId::new);
+        if let Some((resource, until)) = resource.zip(self.waits_for_change(journey, entry, &request)) {
+            return Box::pin(self.read_until_changed(journey, entry, request, resource, until)).await;
+        }
+        self.read_once(journey, entry, request, resource).await
+    }
+
+    /// One look at a resource.
+    pub(super) async fn read_once(
+        &self,
+        journey: &mut Journey,
+        entry: &Entry,
+        mut request: Request,
+        resource: Option<ResourceId>,
+    ) -> Result<Response, Refusal> {
+        let route = &entry.route;
         // Held until the content is there: a write that began meanwhile would show half of itself.
         let quiet = match (route.queue.reads, resource) {
             (QueueReads::Wait, Some(resource)) => {

@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
+use super::telling::left_unknown;
 use super::{Gate, Rules};
-use crate::config::checked::Source;
+use crate::config::checked::{EventsOf, Source};
 use crate::http::timestamp::{millis, now};
 use crate::protocol::record::{Mark, Millis, Phase, Record, RecordId, ResourceId, State};
 use crate::store::shared::TurnEnd;
@@ -23,6 +24,7 @@ pub(super) struct Terms {
     ttl: Millis,
     settle: Duration,
     mints: bool,
+    events: EventsOf,
 }
 
 impl Terms {
@@ -33,6 +35,8 @@ impl Terms {
             settle: route.map_or(DEFAULT_SETTLE, |route| route.idempotency.settle),
             // A version that nobody asks for may move; one that somebody holds must not stay.
             mints: route.is_none_or(|route| route.version.source == Source::Mint),
+            // Who may know of it only the route could tell.
+            events: route.map_or(EventsOf::Off, |route| route.events),
         }
     }
 }
@@ -93,8 +97,9 @@ impl Gate {
             token: record.owner,
             rest,
         });
+        let event = left_unknown(terms.events, &record.resource, id);
         let change = Change::new(id, record.owner, Before::Forwarded, Set::State(state));
-        self.store.commit(Change { version, turn, ..change }, now()).await.map(drop)
+        self.store.commit(Change { version, turn, event, ..change }, now()).await.map(drop)
     }
 
     /// The rest begins anew, and with it the wait for a minted version's second move (V8).

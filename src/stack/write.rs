@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 
+use super::telling::Telling;
 use super::{Gate, Journey, Rules};
 use crate::config::checked::{InFlight, OnStoreFailure, Source};
 use crate::http::budget::Budget;
@@ -19,7 +20,7 @@ use crate::http::{Body, Reason, Refusal, Request, Response};
 use crate::observe::{Outcome, Story};
 use crate::policy::admission::{self, Held};
 use crate::policy::detach::MustFinish;
-use crate::policy::idempotency::{self, Ask, Claim, Entry as Entered, First, Keys, Rerun};
+use crate::policy::idempotency::{self, Ask, Claim, Entry as Entered, First, Keys, Rerun, With};
 use crate::policy::turn::Turn;
 use crate::policy::version;
 use crate::protocol::entity_tag::Preconditions;
@@ -44,6 +45,8 @@ pub(super) struct Write {
     held: Option<Held>,
     /// The life of this instance before anything was claimed in it (S3).
     life: Option<Instance>,
+    /// The store could not be reached and the write passes all the same (S4): there is nobody to tell of it.
+    past_store: bool,
     told: Told,
 }
 
@@ -88,6 +91,7 @@ impl Write {
             must_finish: MustFinish::default(),
             held: None,
             life: None,
+            past_store: false,
             told: Told { story: journey.story.clone(), resource: None, wait_bound: None },
         }
     }
@@ -164,7 +168,7 @@ impl Write {
         let result = self.turn(&mut claimed).await;
         if let Some(claim) = claimed.claim.take() {
             // Nothing went out: the key is free again before the agent is told so (K8).
-            claim.give_up().await;
+            claim.give_up(With::default()).await;
         }
         result.map_err(|refusal| self.refused(refusal, again, operation))
     }
@@ -303,11 +307,21 @@ impl Write {
     async fn note(&mut self, claimed: &Claimed) -> Result<Option<Claim>, Refusal> {
         self.life = self.gate.store.shared().and_then(Shared::living);
         let route = &self.entry.route;
-        self.pass_failed_store(self.gate.keys.note(&route.name, &claimed.name, &route.idempotency).await)
+        let noted = self.gate.keys.note(&route.name, &claimed.name, &route.idempotency).await;
+        self.pass_failed_store(noted)
+    }
+
+    /// What is told of the write from now on; the resource's name goes with it.
+    fn telling(&self, claimed: &mut Claimed) -> Option<Telling> {
+        if self.past_store {
+            return None;
+        }
+        let name = std::mem::take(&mut claimed.name);
+        Telling::of(&self.entry.route, name, &self.request.method, &self.principal)
     }
 
     /// S4: a store that cannot be reached stops a write, unless its route lets them through.
-    fn pass_failed_store<T>(&self, asked: Result<Option<T>, Refusal>) -> Result<Option<T>, Refusal> {
+    fn pass_failed_store<T>(&mut self, asked: Result<Option<T>, Refusal>) -> Result<Option<T>, Refusal> {
         let route = &self.entry.route;
         let Err(refusal) = asked else { return asked };
         if !matches!(refusal.reason, Reason::StoreUnavailable | Reason::StoreFull) {
@@ -317,6 +331,7 @@ impl Write {
         let unavailable = matches!(refusal.reason, Reason::StoreUnavailable);
         if unavailable && route.on_store_failure == OnStoreFailure::Open {
             tracing::warn!(route = %route.name, "the store cannot be reached: a write passes without a record");
+            self.past_store = true;
             return Ok(None);
         }
         Err(refusal)

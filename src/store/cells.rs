@@ -113,13 +113,14 @@ pub(super) fn fit(standing: Option<Owner>, put: &Put) -> Fit {
     }
 }
 
-/// What many come to together: all or none.
+/// What many come to together: all or none. Nothing at all is no swap that could have been done before.
 pub(super) fn fit_all(fits: impl Iterator<Item = Fit>) -> Fit {
-    fits.fold(Fit::Already, |all, one| match (all, one) {
+    let together = fits.reduce(|all, one| match (all, one) {
         (Fit::Lost, _) | (_, Fit::Lost) => Fit::Lost,
         (Fit::Apply, _) | (_, Fit::Apply) => Fit::Apply,
         (Fit::Already, Fit::Already) => Fit::Already,
-    })
+    });
+    together.unwrap_or(Fit::Apply)
 }
 
 /// What a cell takes beside its text, with its places in the tables.

@@ -223,7 +223,6 @@ fn what_is_not_built_is_told() {
         "[server]\ntls = { cert = \"c\", key = \"k\" }",
         "[store]\nsecret = \"x\"",
         "leases = true",
-        "events = \"own\"",
         "async = true",
         "upstream.http2 = true",
         "upstream.ca = \"ca.pem\"",

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod answer;
 #[cfg(feature = "otlp")]
 pub mod collector;
+pub mod events;
 pub mod gate;
 pub mod ground;
 pub mod http2;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 pub use agent::Agent;
 pub use answer::Answer;
+pub use events::Events;
 pub use gate::Gate;
 pub use proxy::Proxy;
 pub use raw::Raw;

@@ -169,13 +169,13 @@ impl Raw {
     }
 }
 
-fn status(head: &Head) -> u16 {
+pub(super) fn status(head: &Head) -> u16 {
     let mut words = head.start.split(' ');
     assert!(words.next().is_some_and(|version| version.starts_with("HTTP/1.")), "no answer: {head:?}");
     words.next().and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no status: {head:?}"))
 }
 
-fn fields(head: &Head) -> HeaderMap {
+pub(super) fn fields(head: &Head) -> HeaderMap {
     let mut fields = HeaderMap::new();
     for (name, value) in &head.fields {
         let name = HeaderName::from_bytes(name.as_bytes()).expect("a field name");

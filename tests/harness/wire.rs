@@ -122,7 +122,7 @@ async fn read_exactly(
 }
 
 /// A line without its end; `None` at the end of the stream.
-async fn read_line(from: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
+pub(super) async fn read_line(from: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     if from.read_until(b'\n', &mut line).await? == 0 {
         return Ok(None);

@@ -50,7 +50,9 @@ pub(super) fn when(reason: &Reason) -> &'static str {
         }
         Reason::LeaseLost => "Leases (L2, L3).",
         Reason::ClaimLost => "Queues (J3).",
-        Reason::Gone => "Events (E1).",
+        Reason::Gone => {
+            "`[events] history` and `ttl` say how long events are held; an id that never was is gone too (E1)."
+        }
         Reason::BodyTooLarge { .. } => "`limits.body` (F3).",
         Reason::UriTooLong { .. } => "`limits.uri` (F4).",
         Reason::HeadersTooLarge(_) => "`limits.head` and `limits.headers` (F4).",

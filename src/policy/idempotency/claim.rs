@@ -28,6 +28,8 @@ pub struct Claim {
     keyless: bool,
     /// The unknown record that this claim took over (K12), to be put back if nothing comes of it.
     prior: Option<State>,
+    /// What is told of the end that it gets when it is dropped (E1).
+    last_word: Option<Event>,
     /// It is being ended in the background: dropped there, the runtime itself ends.
     is_left: bool,
 }
@@ -75,6 +77,7 @@ impl Claim {
             mark: None,
             keyless: false,
             prior: None,
+            last_word: None,
             is_left: false,
         }
     }
@@ -114,6 +117,16 @@ impl Claim {
     /// The store said no: the record is another's, and there is nothing to end.
     pub(super) fn not_taken(mut self) {
         self.phase = Phase::Done;
+    }
+
+    /// Whether it went out and has no end yet.
+    pub fn is_out(&self) -> bool {
+        self.phase == Phase::Forwarded && self.prior.is_none()
+    }
+
+    /// What is told if it is dropped now (E1).
+    pub fn has_last_word(&mut self, event: Event) {
+        self.last_word = Some(event);
     }
 
     /// Whether an agent can ask for its answer again.
@@ -221,7 +234,7 @@ impl Claim {
                 (State::Unknown { mark: self.mark.clone(), since: at, expires_at }, None, Phase::Unknown)
             }
             Ended::Released => {
-                self.hand_on(with.turn).await.map_err(NotRecorded::Store)?;
+                self.hand_on(with).await.map_err(NotRecorded::Store)?;
                 self.phase = Phase::Done;
                 return Ok(expires_at);
             }
@@ -235,32 +248,37 @@ impl Claim {
         recorded.map(|()| expires_at)
     }
 
-    /// Gives the key to the one that has waited longest for it, or frees it (K6).
-    async fn hand_on(&self, turn: Option<TurnEnd>) -> Result<(), StoreError> {
+    /// Gives the key to the one that has waited longest for it, or frees it (K6). No version moves with that.
+    async fn hand_on(&self, With { version: _, turn, cells, event }: With) -> Result<(), StoreError> {
         let id = self.id;
+        let told = cells.clone();
+        let change = |set| Change { turn, cells, event, ..Change::new(id, self.owner, self.before(), set) };
         if let Some((waiting, wake)) = self.keys.waiting.next(id) {
             let owner = self.keys.next_owner();
             let record = Record { owner, started_at: now(), ..waiting };
-            let change = Change { turn, ..Change::new(id, self.owner, self.before(), Set::Replace(record)) };
             // Whoever drops it ends it: here where the store's reply is lost, there where nobody waits any more.
             let next = Self::new(&self.keys, id, owner, self.ttl);
-            if self.keys.store.commit(change, now()).await? {
+            if self.keys.store.commit(change(Set::Replace(record)), now()).await? {
+                self.keys.bells.ring_for(&told);
                 drop(wake.send(Wake::Granted(Box::new(next))));
             } else {
                 next.not_taken();
             }
             return Ok(());
         }
-        let change = Change { turn, ..Change::new(id, self.owner, self.before(), Set::Remove) };
-        self.keys.store.commit(change, now()).await?;
+        if self.keys.store.commit(change(Set::Remove), now()).await? {
+            self.keys.bells.ring_for(&told);
+        }
         // Who came between the last look and the removal looks for itself.
         self.keys.waiting.wake_all(id);
         Ok(())
     }
 
     /// Nothing went out: frees the key, or puts the unknown record back that was taken over (K8, K12). What the store
-    /// does not take now is tried again in the background.
-    pub async fn give_up(mut self) {
+    /// does not take now is tried again in the background. Whether the store took all that goes `with` it: nothing does
+    /// with what is put back.
+    pub async fn give_up(mut self, with: With) -> bool {
+        let is_released = self.prior.is_none();
         let ended = match self.prior.take() {
             Some(prior) => match self.put_back(prior.clone()).await {
                 Ok(()) => Ok(()),
@@ -269,11 +287,15 @@ impl Claim {
                     Err(error)
                 }
             },
-            None => self.end(Ended::Released, With::default()).await.map(drop),
+            None => {
+                self.last_word.clone_from(&with.event);
+                self.end(Ended::Released, with).await.map(drop)
+            }
         };
         if ended.is_err() {
             tracing::warn!("a key could not be freed yet");
         }
+        ended.is_ok() && is_released
     }
 
     async fn put_back(&mut self, prior: State) -> Result<(), NotRecorded> {
@@ -287,12 +309,11 @@ impl Claim {
     async fn abandon(mut self) {
         let mut pause = Duration::from_millis(50);
         loop {
+            let with = With { event: self.last_word.clone(), ..With::default() };
             let ended = match self.prior.clone() {
                 Some(prior) => self.put_back(prior).await,
-                None if self.phase == Phase::Claimed => {
-                    self.end(Ended::Released, With::default()).await.map(drop)
-                }
-                None => self.end(Ended::Unknown, With::default()).await.map(drop),
+                None if self.phase == Phase::Claimed => self.end(Ended::Released, with).await.map(drop),
+                None => self.end(Ended::Unknown, with).await.map(drop),
             };
             match ended {
                 Ok(()) | Err(NotRecorded::Lost) => break,
@@ -321,7 +342,8 @@ impl Drop for Claim {
             return;
         }
         let (keys, mark, prior) = (Arc::clone(&self.keys), self.mark.take(), self.prior.take());
-        let left = Self { keys, mark, prior, is_left: true, ..*self };
+        let last_word = self.last_word.take();
+        let left = Self { keys, mark, prior, last_word, is_left: true, ..*self };
         self.phase = Phase::Done;
         let keys = Arc::clone(&left.keys);
         // Outside of a runtime nobody is left who could be told.

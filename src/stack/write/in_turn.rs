@@ -11,7 +11,7 @@ use crate::config::checked::Source;
 use crate::http::refusal::Unknown;
 use crate::http::timestamp::now;
 use crate::http::{Reason, Refusal, Response, forward};
-use crate::policy::idempotency::{Claim, Rerun};
+use crate::policy::idempotency::{Claim, Rerun, With};
 use crate::policy::turn::{Turn, Wanted};
 use crate::policy::version::{self, Compared, Current, Probe, Stop};
 use crate::protocol::entity_tag::EntityTag;
@@ -35,12 +35,35 @@ impl Write {
         };
         let compared = match compared {
             Ok(compared) => compared,
-            Err(Stop::Refused(reason)) => return Err(reason.into()),
+            Err(Stop::Refused(reason)) => {
+                self.tell_conflict(claimed, turn, &reason).await;
+                return Err(reason.into());
+            }
             // The claim is released with this answer: nothing was forwarded (V1).
             Err(Stop::GivenOn(answer)) => return Ok(*answer),
         };
         version::strip_preconditions(&mut headers, &self.entry.route.version.source);
         self.forward(claimed, turn, compared, headers).await
+    }
+
+    /// Releases the claim of a stale write with word of the conflict (V6, E1): still in the turn, so that the word stands
+    /// where the conflict was.
+    async fn tell_conflict(&self, claimed: &mut Claimed, turn: Option<Turn>, reason: &Reason) {
+        if !matches!(reason, Reason::StaleVersion { .. }) {
+            return;
+        }
+        let operation = claimed.claim.as_ref().map(|claim| claim.id);
+        let telling = self.telling(claimed);
+        let event = telling.and_then(|telling| telling.conflict(reason, operation));
+        let Some(claim) = claimed.claim.take() else {
+            self.gate.tell(event).await;
+            return;
+        };
+        let ending = turn.as_ref().and_then(|turn| turn.ending(None));
+        let is_ended = claim.give_up(With { event, turn: ending, ..With::default() }).await;
+        if let Some(turn) = turn.filter(|_| is_ended && ending.is_some()) {
+            turn.committed();
+        }
     }
 
     pub(super) async fn take_turn(&mut self, claimed: &mut Claimed) -> Result<Option<Turn>, Refusal> {

@@ -11,7 +11,7 @@ use super::{Claimed, Write};
 use crate::http::refusal::Unknown;
 use crate::http::{Body, Reason, Refusal, Response, fields, forward};
 use crate::observe::Outcome;
-use crate::policy::idempotency::{self, Rerun};
+use crate::policy::idempotency::{self, Rerun, With};
 use crate::policy::publish::{self, Bounds, Content};
 use crate::policy::turn::Turn;
 use crate::policy::version::{self, Compared};
@@ -54,7 +54,9 @@ impl Write {
         if let Some(mut claim) = claimed.claim.take() {
             match self.pass_failed_store(claim.forward(mark).await.map(Some).map_err(Refusal::from)) {
                 Ok(Some(())) => claimed.claim = Some(claim),
-                Ok(None) => claim.give_up().await,
+                Ok(None) => {
+                    claim.give_up(With::default()).await;
+                }
                 Err(refusal) => {
                     claimed.claim = Some(claim);
                     return Err(refusal);
@@ -72,12 +74,13 @@ impl Write {
             second
         });
         let pending = Pending {
-            store: Arc::clone(&self.gate.store),
+            gate: Arc::clone(&self.gate),
             route: Arc::clone(&route),
             resource: claimed.resource,
             claim: claimed.claim.take(),
             turn,
             ran_before: ran_before && prior,
+            telling: self.telling(claimed),
         };
         // Not only alive, but in the life in which it was claimed: the others settled what an earlier one left.
         let living = self.gate.store.shared().and_then(crate::store::Shared::living);
@@ -190,13 +193,15 @@ impl Write {
             true => self.probe(claimed.probe_target.as_ref(), probed).body().await,
             false => None,
         };
-        pending.not_sent().await;
         if again {
+            pending.not_sent().await;
             return Reason::OutcomeUnknown(unknown).into();
         }
         let wanted_none = claimed.preconditions.if_none_match == Some(Condition::Any);
         let status = self.entry.route.version.stale_status;
-        Reason::StaleVersion { status, current, body, wanted_none }.into()
+        let reason = Reason::StaleVersion { status, current, body, wanted_none };
+        pending.stale(&reason).await;
+        reason.into()
     }
 
     /// An answer came: reads it, looks at the version after it, records both, and gives it on.

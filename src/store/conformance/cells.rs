@@ -158,11 +158,13 @@ pub(crate) async fn events_come_in_the_order_of_commits(case: &Case) {
     }
     case.tell("three").await;
     assert_eq!(case.since(start).await, Some(["one", "two", "three"].map(str::to_owned).to_vec()));
+    // What has no record and no cell is told by itself.
+    assert!(case.store.swap(Swap { event: event("four"), ..Swap::default() }, case.now).await.unwrap());
     let second = Place { number: start.number + 1, ..start };
-    assert_eq!(case.since(second).await, Some(["two", "three"].map(str::to_owned).to_vec()));
+    assert_eq!(case.since(second).await, Some(["two", "three", "four"].map(str::to_owned).to_vec()));
     let few = case.store.events(start, 2, case.now).await.unwrap().unwrap();
     assert_eq!(few.len(), 2);
-    assert_eq!(case.store.last_event().await.unwrap(), Place { number: start.number + 3, ..start });
+    assert_eq!(case.store.last_event().await.unwrap(), Place { number: start.number + 4, ..start });
 }
 
 /// E1: what is no longer held, and what never was, is said to be so.
