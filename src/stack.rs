@@ -32,6 +32,7 @@ use crate::policy::admission::{self, Buffers};
 use crate::policy::detach::Detachable;
 use crate::policy::idempotency::Keys;
 use crate::policy::identity;
+use crate::policy::lease::Leases;
 use crate::policy::turn::Turns;
 use crate::route::{Entry, Table};
 use crate::store::{Bells, Store};
@@ -58,6 +59,7 @@ pub struct Gate {
     pub observed: Arc<dyn Store>,
     pub keys: Arc<Keys>,
     pub turns: Arc<Turns>,
+    pub leases: Arc<Leases>,
     /// Who waits here for what is swapped anywhere.
     pub bells: Arc<Bells>,
     /// Who reads events here, or waits for a change (E1, E2).
@@ -80,7 +82,9 @@ impl Gate {
         let rules = Rules::new(Arc::clone(config), &metrics, None);
         let turns = Turns::new(&store, closing.clone(), tasks.clone());
         store.keep_events(hub::keep(&config.events));
+        let leases = Leases::new(&store, &bells);
         Arc::new(Self {
+            leases,
             rules: ArcSwap::from_pointee(rules),
             keys: Keys::new(Arc::clone(&store), Arc::clone(&bells), tasks.clone()),
             bells,

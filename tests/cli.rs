@@ -145,6 +145,31 @@ async fn an_operator_resolves_from_the_command_line() {
     assert!(ids.iter().any(|id| text(&all.stdout).contains(id)), "{}", text(&all.stdout));
 }
 
+// O4, L1
+#[tokio::test]
+async fn an_operator_breaks_a_lease_from_the_command_line() {
+    let (_upstream, proxy): (Upstream, Proxy) = proxied("guard = \"tool\"").await;
+    let (agent, admin) = (Agent::new(&proxy), proxy.admin_url());
+    let none = onceward(&["leases", "list", "--admin", &admin]).await;
+    assert_eq!((none.status.code(), text(&none.stdout).as_str()), (Some(0), "none\n"));
+    let asked = serde_json::json!({"resource": "/x"});
+    let granted = agent.post("/.onceward/leases").key("k").json(&asked).await.is(201).json();
+    let token = granted["lease"].as_str().unwrap();
+    let listed = onceward(&["leases", "list", "--admin", &admin]).await;
+    let listed = text(&listed.stdout);
+    assert!(listed.contains("/x") && !listed.contains(token), "{listed}");
+    let id = listed.lines().nth(1).and_then(|line| line.split(' ').next()).unwrap();
+    let signed = ["--who", "ann", "--why", "its agent is gone", "--admin", &admin];
+    let broken = onceward(&[&["leases", "break", id], &signed[..]].concat()).await;
+    assert_eq!(broken.status.code(), Some(0), "{}", text(&broken.stderr));
+    agent.post("/x").key("w").header("onceward-lease", token).await.refused("lease-lost");
+    let again = onceward(&[&["leases", "break", id], &signed[..]].concat()).await;
+    assert_eq!(again.status.code(), Some(1), "{}", text(&again.stderr));
+    assert!(text(&again.stderr).contains("no lease with this id"), "{}", text(&again.stderr));
+    assert_eq!(onceward(&["leases", "break", id, "--who", "ann"]).await.status.code(), Some(2));
+    proxy.logged(&[id, "ann", "its agent is gone"]).await;
+}
+
 // O4
 #[tokio::test]
 async fn what_cannot_be_asked_is_told_apart_from_a_refusal() {

@@ -29,6 +29,7 @@ mod http2;
 mod identity;
 mod in_flight;
 mod keys;
+mod leases;
 mod limits;
 mod minted;
 mod operation;

@@ -1,5 +1,6 @@
 //! The second listener: health, metrics, configuration and what only an operator may do (O1, O4).
 
+mod leases;
 mod operations;
 
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -60,7 +61,8 @@ fn router(gate: Arc<Gate>, local: bool) -> Router {
         .route("/operations", get(operations::list))
         .route("/operations/{id}", get(operations::show))
         .route("/operations/{id}/resolve", post(operations::resolve))
-        .route("/leases", get(operations::leases))
+        .route("/leases", get(leases::list))
+        .route("/leases/{id}", delete(leases::break_one))
         .route("/resources", get(operations::resources))
         .fallback(|| async { problem(StatusCode::NOT_FOUND, "There is nothing at this path.") })
         .method_not_allowed_fallback(|| async {
@@ -121,7 +123,7 @@ async fn ready(State(gate): State<Arc<Gate>>) -> Response {
 async fn metrics(State(gate): State<Arc<Gate>>, headers: HeaderMap) -> Response {
     // Of a store that cannot be reached the last is told.
     let (unknown, fill) = (gate.store.unknown().await.ok(), gate.store.fill_ratio().await.ok());
-    let text = gate.metrics.text(gate.turns.waiting(), unknown, fill);
+    let text = gate.metrics.text(gate.turns.waiting() + gate.leases.waiting(), unknown, fill);
     let asked = Exposition::of(&headers);
     ([(header::CONTENT_TYPE, asked.content_type())], asked.spell(text)).into_response()
 }

@@ -20,7 +20,7 @@ use crate::stack::Gate;
 use crate::store::{Answer, Before, Change, Encoded, Move, Resolution, Set};
 
 /// Most rows of one listing.
-const MOST: usize = 1000;
+pub(super) const MOST: usize = 1000;
 
 #[derive(Deserialize)]
 pub(super) struct Which {
@@ -100,7 +100,7 @@ fn nothing() -> Response {
     problem(StatusCode::NOT_FOUND, "There is no operation with this id, or it has expired.")
 }
 
-fn unavailable() -> Response {
+pub(super) fn unavailable() -> Response {
     problem(StatusCode::SERVICE_UNAVAILABLE, "The store cannot be reached.")
 }
 
@@ -243,11 +243,6 @@ async fn settled(gate: &Gate, id: RecordId, record: &Record) {
         }
     }
     gate.keys.resolved(id);
-}
-
-/// `GET /leases`: none can be held yet.
-pub(super) async fn leases() -> Response {
-    Json(json!({"leases": []})).into_response()
 }
 
 #[derive(Deserialize)]

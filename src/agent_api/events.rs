@@ -19,7 +19,7 @@ use crate::http::{Body, BoxError, Reason, Refusal, Request, Response};
 use crate::policy::identity;
 use crate::protocol::event::{Event, Kind};
 use crate::protocol::path::NormalPath;
-use crate::route::decoded;
+use crate::route::form_decoded;
 use crate::stack::hub::{Filter, Seat, place_of, shown_place};
 use crate::stack::{Gate, Rules};
 use crate::store::Place;
@@ -78,7 +78,7 @@ fn filter(request: &Request, rules: &Rules) -> Result<Filter, Refusal> {
     let query = request.target.query().unwrap_or_default();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let (Some(name), Some(value)) = (decoded(name), decoded(value)) else {
+        let (Some(name), Some(value)) = (form_decoded(name), form_decoded(value)) else {
             return Err(bad(format!("{} in the query cannot be decoded.", quoted(pair))));
         };
         match &*name {

@@ -1,10 +1,12 @@
 //! `/.onceward/`: what agents ask of Onceward itself.
 
 mod events;
+mod leases;
 mod operations;
+mod own;
 pub mod problems;
 
-pub use operations::shown;
+pub use operations::{shown, time};
 
 use std::sync::Arc;
 
@@ -41,6 +43,11 @@ pub(crate) async fn answer(
             read_only(&request)?;
             operations::response(gate, rules, journey, &request, key).await
         }
+        [_, "leases"] => leases::all(gate, rules, journey, request).await,
+        [_, "leases", token] => {
+            let token = (*token).to_owned();
+            leases::one(gate, rules, journey, request, &token).await
+        }
         _ => Err(not_found(&request)),
     }
 }
@@ -54,9 +61,14 @@ fn only(request: &Request, methods: &[Method], allow: &str) -> Result<(), Refusa
     if methods.contains(&request.method) {
         return Ok(());
     }
-    let mut refusal = Refusal::from(Reason::MethodNotAllowed(allow.to_owned()));
-    refusal.allow = Some(allow.to_owned());
-    Err(refusal)
+    Err(allowed(allow))
+}
+
+/// 405, with the methods that are there.
+fn allowed(methods: &str) -> Refusal {
+    let mut refusal = Refusal::from(Reason::MethodNotAllowed(methods.to_owned()));
+    refusal.allow = Some(methods.to_owned());
+    refusal
 }
 
 fn not_found(request: &Request) -> Refusal {

@@ -115,7 +115,7 @@ pub fn shown(record: &Record) -> serde_json::Map<String, Value> {
 }
 
 /// A time as RFC 3339 has it, in UTC with milliseconds.
-fn time(at: Millis) -> Value {
+pub fn time(at: Millis) -> Value {
     let rounded = SystemTime::UNIX_EPOCH + Duration::from_millis(at);
     Value::String(crate::http::timestamp::rfc3339(rounded))
 }

@@ -47,6 +47,7 @@ pub fn examples() -> Vec<Reason> {
         Reason::MissingPrecondition { any: false },
         Reason::MissingPrecondition { any: true },
         Reason::QueueFull { waiting: 64 },
+        Reason::LeasesFull { most: 100 },
         Reason::QueueTimeout { resting: false, retry_after: 1 },
         Reason::QueueTimeout { resting: true, retry_after: 1 },
         Reason::InternalError(Executed::No),

@@ -1,10 +1,13 @@
 //! The command line: one file per command (C1).
 
+mod admin;
 pub mod check;
 pub mod demo;
 mod healthcheck;
+mod leases;
 mod operations;
 pub mod race;
+mod rows;
 pub mod schema;
 mod serve;
 
@@ -35,6 +38,7 @@ enum Command {
     Demo(demo::DemoArgs),
     Race(race::RaceArgs),
     Operations(operations::OperationsArgs),
+    Leases(leases::LeasesArgs),
     /// Ask a running Onceward whether it is alive; for containers.
     Healthcheck(healthcheck::HealthcheckArgs),
 }
@@ -48,6 +52,7 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => block_on(demo::run(args)).unwrap_or(ExitCode::FAILURE),
         Command::Race(args) => block_on(race::run(args)).unwrap_or(ExitCode::FAILURE),
         Command::Operations(args) => operations::run(&args),
+        Command::Leases(args) => leases::run(&args),
         Command::Healthcheck(args) => healthcheck::run(&args),
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
+use crate::protocol::event::Audience;
 use crate::protocol::fingerprint::Compare;
 use crate::protocol::template::{PathTemplate, Template};
 
@@ -23,6 +24,8 @@ pub struct Config {
     pub store: Store,
     pub events: Events,
     pub log: Log,
+    /// What holds for keys of requests to Onceward itself: what the top says.
+    pub own: Idempotency,
     /// In the order of the file. No two of them match the same paths with the same rank (R1).
     pub routes: Vec<Arc<Route>>,
 }
@@ -172,6 +175,8 @@ pub struct Route {
     pub idempotency: Idempotency,
     pub version: Version,
     pub queue: Queue,
+    /// `None`: its resources are not leased, and no lease keeps its writes back.
+    pub leases: Option<Leases>,
     pub limits: RouteLimits,
     pub events: EventsOf,
     pub on_store_failure: OnStoreFailure,
@@ -275,6 +280,14 @@ pub enum QueueReads {
     Wait,
 }
 
+/// `leases` (section L).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leases {
+    pub default_ttl: Duration,
+    pub max_ttl: Duration,
+    pub max_per_principal: u32,
+}
+
 /// The part of `limits` that a route may set for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RouteLimits {
@@ -309,11 +322,21 @@ impl Route {
         self.guard == Guard::Read || is_safe(method) || self.reads.contains(method)
     }
 
+    /// Who is told of what becomes of its leases (E1).
+    pub fn audience(&self) -> Audience {
+        match self.events {
+            EventsOf::All => Audience::All,
+            EventsOf::Own => Audience::Own,
+            EventsOf::Off => Audience::Nobody,
+        }
+    }
+
     /// Whether requests go through untouched: the guard is `none` and nothing was set by hand beside it (R2).
     pub fn passes_through(&self) -> bool {
         self.guard == Guard::None
             && !self.idempotency.required
             && !self.queue.turns
+            && self.leases.is_none()
             && self.version.source == Source::None
     }
 }

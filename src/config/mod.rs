@@ -23,6 +23,7 @@ mod units;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -59,6 +60,14 @@ pub fn read_over(path: &Path, over: &Over<'_>) -> Result<Config, Problems> {
     let text = bytes(path).and_then(|bytes| utf8(bytes, ", as TOML has to be"));
     let text = text.map_err(|why| Problems::file(&name, why))?;
     load_over(&text, &name, &|name| std::env::var(name).ok(), over)
+}
+
+/// A time as a configuration spells it, for agents who spell one so too (L1).
+///
+/// # Errors
+/// What is wrong with it and what would be right, without a full stop.
+pub fn time(text: &str) -> Result<Duration, String> {
+    units::time(text).map_err(|wrong| wrong.what)
 }
 
 /// A file that the command line names beside a configuration, as text.

@@ -3,9 +3,9 @@
 use http::{Method, StatusCode};
 
 use super::checked::{
-    Guard, Idempotency, InFlight, On5xx, OnUnknown, Queue, QueueReads, Source, Version, is_safe,
+    Guard, Idempotency, InFlight, Leases, On5xx, OnUnknown, Queue, QueueReads, Source, Version, is_safe,
 };
-use super::choice::SourceName;
+use super::choice::{Short, SourceName};
 use super::problem::Kind;
 use super::raw;
 use super::reader::{At, Reader};
@@ -63,6 +63,13 @@ pub(super) fn fit(guard: Guard, own: &Policies, reads: &[Method], reader: &mut R
             format!("{why}, and a read takes no turn; use another guard"),
         );
     }
+    if let Some(leases) = own.leases.as_ref().filter(|leases| !matches!(leases.value, Short::Short(false))) {
+        reader.report(
+            Kind::Value,
+            &leases.spot,
+            format!("{why}, and no lease keeps a read back; use another guard"),
+        );
+    }
     if let Some(required) = own.version.required.as_ref().filter(|list| !list.value.0.is_empty()) {
         let what = format!("{why}, and a read needs no precondition; use another guard");
         reader.report(Kind::Value, &required.spot, what);
@@ -105,6 +112,35 @@ pub(super) fn queue(given: raw::Queue, guard: Guard, has_resource: bool, version
         max_wait: or(given.max_wait, seconds(10)),
         reads: or(given.reads, QueueReads::Pass),
     }
+}
+
+/// `None`: no leases. A guard that protects no writes has none unless the route itself asks for them.
+pub(super) fn leases(
+    own: Option<At<Short<bool, raw::Leases>>>,
+    top: Option<At<Short<bool, raw::Leases>>>,
+    guard: Guard,
+) -> Option<Leases> {
+    let (own, top) = (own.map(|at| at.value), top.map(|at| at.value));
+    let below = match &top {
+        Some(Short::Long(table)) => table.clone(),
+        Some(Short::Short(_)) | None => raw::Leases::default(),
+    };
+    let given = match (own, top) {
+        (Some(Short::Long(table)), _) => table.over(below),
+        (Some(Short::Short(true)), _) => below,
+        (None, Some(Short::Short(true) | Short::Long(_)) | None)
+            if matches!(guard, Guard::State | Guard::Tool) =>
+        {
+            below
+        }
+        (Some(Short::Short(false)) | None, _) => return None,
+    };
+    let max_ttl = or(given.max_ttl, seconds(600));
+    Some(Leases {
+        default_ttl: or(given.default_ttl, seconds(30)).min(max_ttl),
+        max_ttl,
+        max_per_principal: or(given.max_per_principal, 100),
+    })
 }
 
 pub(super) fn version(

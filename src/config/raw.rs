@@ -31,8 +31,8 @@ tables! {
         version: Short<SourceName, Version>,
         /// Turns, for every route that does not say otherwise; a boolean stands for `turns`.
         queue: Short<bool, Queue>,
-        /// Leases; `false` is for none.
-        leases: Later<Short<bool, Tunes<Leases>>>,
+        /// Leases, for every route that does not say otherwise; `false` is for none.
+        leases: Short<bool, Leases>,
         /// Writes that run after they were answered.
         jobs: Tunes<Jobs>,
         /// The stream of events, or the default of the routes' `events`.
@@ -292,7 +292,7 @@ tables! {
         /// Limits of its own.
         limits: RouteLimits,
         /// Whether its resources can be leased.
-        leases: Later<Short<bool, Tunes<Leases>>>,
+        leases: Short<bool, Leases>,
         /// Who is told of its changes. Default by guard.
         events: EventsOf,
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use http::uri::Authority;
 
-use super::checked::{EventsOf, Guard, Mode, OnStoreFailure, Route, RouteLimits, Upstream};
+use super::checked::{EventsOf, Guard, Idempotency, Mode, OnStoreFailure, Route, RouteLimits, Upstream};
 use super::choice::{Short, in_full};
 use super::policies;
 use super::problem::Kind;
@@ -38,6 +38,7 @@ pub(super) struct Policies {
     pub(super) idempotency: raw::Idempotency,
     pub(super) version: raw::Version,
     pub(super) queue: raw::Queue,
+    pub(super) leases: Option<At<Short<bool, raw::Leases>>>,
     pub(super) limits: raw::RouteLimits,
 }
 
@@ -52,6 +53,7 @@ impl Top {
             idempotency: table(root.idempotency),
             version: policies::with_source(in_full(root.version, raw::Version::of), reader),
             queue: in_full(root.queue, raw::Queue::of),
+            leases: root.leases,
             limits: raw::RouteLimits {
                 body: limits.body.clone(),
                 upstream_connect: limits.upstream_connect.clone(),
@@ -68,6 +70,11 @@ impl Top {
             Some(At { value: Short::Long(_), .. }) | None => EventsOf::All,
         };
         Self { mode: or(root.mode, Mode::Enforce), events, policies, upstream }
+    }
+
+    /// What holds for keys of requests to Onceward itself.
+    pub(super) fn own(&self) -> Idempotency {
+        policies::idempotency(self.policies.idempotency.clone(), Guard::State)
     }
 
     /// The policies of the top, as far as a route of this guard takes them over.
@@ -127,6 +134,7 @@ fn route(given: raw::Route, top: &Top, reader: &mut Reader<'_>) -> Option<Route>
         idempotency: table(given.idempotency),
         version: policies::with_source(in_full(given.version, raw::Version::of), reader),
         queue: in_full(given.queue, raw::Queue::of),
+        leases: given.leases,
         limits: table(given.limits),
     };
     let reads = given.reads.map_or_else(Vec::new, |list| policies::methods(list.value.0));
@@ -151,6 +159,7 @@ fn route(given: raw::Route, top: &Top, reader: &mut Reader<'_>) -> Option<Route>
         upstream: Upstream { authority: upstream },
         idempotency: policies::idempotency(own.idempotency.over(top_policies.idempotency), guard),
         queue: policies::queue(own.queue.over(top_policies.queue), guard, resource.is_some(), &version),
+        leases: policies::leases(own.leases, top_policies.leases, guard),
         limits: limits(own.limits.over(top_policies.limits)),
         events: or(given.events, events_by_guard(guard, top.events)),
         on_store_failure: or(table(given.store).on_failure, OnStoreFailure::Closed),

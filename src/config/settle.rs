@@ -47,8 +47,9 @@ pub(super) fn settle(mut root: raw::Root, over: &Over<'_>, reader: &mut Reader<'
         given.push(At { value: routes::everything(), spot: Spot::argument("--upstream") });
     }
     let top = routes::Top::of(root, &limits, upstream, reader);
+    let own = top.own();
     let routes = routes::settle(given, &top, reader);
-    Config { server, identity, limits: listeners(limits), store, events, log, routes }
+    Config { server, identity, limits: listeners(limits), store, events, log, own, routes }
 }
 
 /// What an argument of the command line spells.

@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::checked::{
-    Config, Events, Idempotency, Limits, Log, Queue, Route, Server, Source, Store, StoreUrl, Version,
+    Config, Events, Idempotency, Leases, Limits, Log, Queue, Route, Server, Source, Store, StoreUrl, Version,
 };
 use super::choice::Words;
 use super::units::{shown_size as size, shown_time as time};
@@ -18,6 +18,8 @@ pub fn shown(config: &Config) -> Json {
         "store": store(&config.store),
         "events": events(&config.events),
         "log": log(&config.log),
+        // Of Onceward's own; every route has all of it itself.
+        "idempotency": idempotency(&config.own),
         "routes": config.routes.iter().map(|shared| route(shared)).collect::<Vec<_>>(),
     })
 }
@@ -162,6 +164,7 @@ fn route(route: &Route) -> Json {
         "idempotency": idempotency(&route.idempotency),
         "version": version(&route.version),
         "queue": queue(&route.queue),
+        "leases": route.leases.map_or(false.into(), leases),
         "limits": {
             "body": size(route.limits.body),
             "upstream_connect": time(route.limits.upstream_connect),
@@ -222,6 +225,14 @@ fn queue(queue: &Queue) -> Json {
         "max_waiting": queue.max_waiting,
         "max_wait": time(queue.max_wait),
         "reads": queue.reads.word(),
+    })
+}
+
+fn leases(leases: Leases) -> Json {
+    json!({
+        "default_ttl": time(leases.default_ttl),
+        "max_ttl": time(leases.max_ttl),
+        "max_per_principal": leases.max_per_principal,
     })
 }
 

@@ -12,6 +12,7 @@ pub const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-a
 pub const ONCEWARD_RESOURCE: HeaderName = HeaderName::from_static("onceward-resource");
 pub const ONCEWARD_VERSION: HeaderName = HeaderName::from_static("onceward-version");
 pub const ONCEWARD_RETRY: HeaderName = HeaderName::from_static("onceward-retry");
+pub const ONCEWARD_LEASE: HeaderName = HeaderName::from_static("onceward-lease");
 pub const ONCEWARD_FENCE: HeaderName = HeaderName::from_static("onceward-fence");
 pub const ONCEWARD_OBSERVED: HeaderName = HeaderName::from_static("onceward-observed");
 pub const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");

@@ -212,7 +212,10 @@ impl Reason {
             Self::HeadersTooLarge(_) => "The header fields are too large",
             Self::KeyReused => "This Idempotency-Key belongs to another request",
             Self::MissingPrecondition { .. } => "This write needs the version it was built on",
-            Self::QueueFull { .. } => "Too many writes wait for this resource",
+            // Of one code there is one title (RFC 9457 §3.1.3).
+            Self::QueueFull { .. } | Self::LeasesFull { .. } => {
+                "The limit of what may wait or be held is reached"
+            }
             Self::QueueTimeout { .. } => "The wait for a turn was too long",
             Self::InternalError(_) => "Onceward itself failed",
             Self::UpstreamUnreachable(_) => "The upstream cannot be reached",
@@ -335,8 +338,12 @@ impl Reason {
                  request with the same Idempotency-Key after the time in Retry-After."
             ),
             Self::LeaseLost => format!(
-                "Your lease on {resource} has ended, and nothing was done. Acquire a new lease, read {resource} again, and \
-                 then send your change with the new lease."
+                "Your lease of {resource} does not hold any more, and nothing was done. Acquire a new lease, read \
+                 {resource} again, and then send your change with the new lease."
+            ),
+            Self::LeasesFull { most } => format!(
+                "You hold {most} leases already, and no more are granted to one agent. Give one back, or send the same \
+                 request with the same Idempotency-Key after the time in Retry-After."
             ),
             Self::ClaimLost => {
                 "Your claim on this task has ended, and another agent may have it now. Do not finish \

@@ -167,8 +167,12 @@ pub enum Reason {
     Leased {
         seconds: u64,
     },
-    /// L2: this agent's lease has ended.
+    /// L2: this agent's lease has ended, or is none of this resource.
     LeaseLost,
+    /// L1: this principal holds so many leases already.
+    LeasesFull {
+        most: u32,
+    },
     /// J3: the claim on a task has ended.
     ClaimLost,
     /// E1: the event to resume from is no longer held.
@@ -197,7 +201,7 @@ impl Reason {
             Self::HeadersTooLarge(_) => "headers-too-large",
             Self::KeyReused => "key-reused",
             Self::MissingPrecondition { .. } => "missing-precondition",
-            Self::QueueFull { .. } => "queue-full",
+            Self::QueueFull { .. } | Self::LeasesFull { .. } => "queue-full",
             Self::QueueTimeout { .. } => "queue-timeout",
             Self::InternalError(_) => "internal-error",
             Self::UpstreamUnreachable(_) => "upstream-unreachable",
@@ -240,7 +244,9 @@ impl Reason {
             Self::HeadersTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::MissingPrecondition { .. } => StatusCode::PRECONDITION_REQUIRED,
-            Self::QueueFull { .. } | Self::QueueTimeout { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::QueueFull { .. } | Self::QueueTimeout { .. } | Self::LeasesFull { .. } => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::InternalError(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::UpstreamUnreachable(_) | Self::VersionUnavailable(_) | Self::UpstreamBrokeOff { .. } => {
                 StatusCode::BAD_GATEWAY
@@ -290,6 +296,7 @@ impl Reason {
             | Self::TooBusy(_)
             | Self::Leased { .. }
             | Self::LeaseLost
+            | Self::LeasesFull { .. }
             | Self::ClaimLost
             | Self::Gone => Executed::No,
         }
@@ -332,7 +339,8 @@ impl Reason {
             | Self::ShuttingDown
             | Self::TooBusy(_)
             | Self::ResultNotStored { .. }
-            | Self::Leased { .. } => Retry::SameKey,
+            | Self::Leased { .. }
+            | Self::LeasesFull { .. } => Retry::SameKey,
         }
     }
 

@@ -26,6 +26,23 @@ pub enum Kind {
     LeaseBroken = 8,
 }
 
+/// Who is told of something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Audience {
+    All = 1,
+    /// The principal that did it.
+    Own = 2,
+    Nobody = 3,
+}
+
+impl Audience {
+    /// The other way round from its number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Self::All, Self::Own, Self::Nobody].into_iter().find(|one| *one as u8 == number)
+    }
+}
+
 impl Kind {
     /// All of them.
     pub const ALL: [Self; 8] = [

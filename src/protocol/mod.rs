@@ -6,6 +6,7 @@ pub mod event;
 pub mod fingerprint;
 pub mod json;
 pub mod key;
+pub mod lease;
 pub mod line;
 pub mod multipart;
 pub mod path;

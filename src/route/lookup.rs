@@ -23,13 +23,13 @@ impl Lookup for Sources<'_> {
     fn query(&self, name: &str) -> Option<Cow<'_, str>> {
         let mut values = self.request.target.query()?.split('&').filter_map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decoded(key)? == name).then_some(value)
+            (form_decoded(key)? == name).then_some(value)
         });
         let value = values.next()?;
         if values.next().is_some() {
             return None;
         }
-        decoded(value)
+        form_decoded(value)
     }
 
     /// A field that stands twice names no resource either.
@@ -49,7 +49,7 @@ impl Lookup for Sources<'_> {
 }
 
 /// A query name or value as a form has it: `+` is a space, `%XX` a byte of UTF-8.
-pub(crate) fn decoded(text: &str) -> Option<Cow<'_, str>> {
+pub fn form_decoded(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains(['%', '+']) {
         return Some(Cow::Borrowed(text));
     }

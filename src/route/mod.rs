@@ -2,7 +2,7 @@
 
 mod lookup;
 
-pub(crate) use lookup::decoded;
+pub use lookup::form_decoded;
 
 use std::sync::Arc;
 
@@ -52,6 +52,22 @@ impl Table {
             }
             Some(_) | None => Ok(entry),
         }
+    }
+}
+
+impl Table {
+    /// The route whose writes a lease of this resource keeps back (L1, L2), in its one spelling; one that leases are
+    /// switched on for before all others.
+    pub fn of_lease(&self, resource: &str) -> Option<&Arc<Entry>> {
+        let path = NormalPath::parse(resource).ok().filter(|path| path.as_str() == resource);
+        let by_path = path.and_then(|path| {
+            let found = self.entries.iter().find(|entry| entry.route.path.matches(&path).is_some());
+            found.filter(|entry| entry.route.resource.is_none())
+        });
+        let by_hand = self.entries.iter().filter(|entry| {
+            entry.route.resource.as_ref().is_some_and(|template| template.could_give(resource))
+        });
+        by_path.into_iter().chain(by_hand).find(|entry| entry.route.leases.is_some())
     }
 }
 

@@ -89,6 +89,7 @@ impl Running {
         let told = Arc::new(Semaphore::new(connection::MOST_TOLD));
         let mut keeping = vec![
             tokio::spawn(sweep(Arc::clone(&gate))),
+            tokio::spawn(Arc::clone(&gate.leases).watch()),
             tokio::spawn(Arc::clone(&gate).follow_news()),
             tokio::spawn(Arc::clone(&gate).follow_events()),
             tokio::spawn(Arc::clone(&gate).settle_lapsed(config.store.alive / 3)),

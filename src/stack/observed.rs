@@ -10,13 +10,15 @@ use super::{Gate, Journey};
 use crate::http::timestamp::{millis, now};
 use crate::http::{Body, Reason, Refusal, Request, Response, fields, forward};
 use crate::observe::Outcome;
-use crate::policy::idempotency;
-use crate::policy::{admission, identity, version};
+use crate::policy::lease::{self, Shown};
+use crate::policy::{admission, idempotency, identity, version};
 use crate::protocol::fingerprint::{Parts, fingerprint};
 use crate::protocol::key::IdempotencyKey;
-use crate::protocol::record::{Meaning, Millis, Owner, Record, RecordId, Space, State, Verdict, meaning};
+use crate::protocol::record::{
+    Meaning, Millis, Owner, Record, RecordId, ResourceId, Space, State, Verdict, meaning,
+};
 use crate::route::{self, Entry};
-use crate::store::{Before, Change, Claimed, Set};
+use crate::store::{Before, CellId, Change, Claimed, Set};
 use crate::upstream::{Call, Kind};
 
 /// What `enforce` would have said: a refusal's code, or `replayed`.
@@ -134,6 +136,10 @@ impl Gate {
         if let Err(reason) = version::required(&request.headers, &request.method, &route.version) {
             return Ok((Some(reason.code()), None));
         }
+        let lease = match entry.route.leases.map(|_| lease::shown(&request.headers)).transpose() {
+            Ok(lease) => lease.flatten(),
+            Err(reason) => return Ok((Some(reason.code()), None)),
+        };
         let known = request.body.known_length();
         if known.is_some_and(|length| length > route.limits.body as u64) {
             return Ok((Some(Reason::BodyTooLarge { limit: route.limits.body }.code()), None));
@@ -150,7 +156,28 @@ impl Gate {
         };
         let id = RecordId::new(Space::Observed, &principal, key.text());
         journey.story.key = Some(id);
-        Ok(self.observed_claim(entry, request, &key, id, name, &content).await)
+        let resource = ResourceId::new(&name);
+        let (observed, made) = self.observed_claim(entry, request, &key, id, name, &content).await;
+        let shown = Shown { principal: &principal, lease };
+        match self.observed_lease(entry, shown, resource).await.filter(|_| observed.is_none()) {
+            Some(code) => {
+                if let Some(made) = made {
+                    // It would have been refused, and its key free again.
+                    made.end(Meaning::Release).await;
+                }
+                Ok((Some(code), None))
+            }
+            None => Ok((observed, made)),
+        }
+    }
+
+    /// L2, by what is really held.
+    async fn observed_lease(&self, entry: &Entry, shown: Shown<'_>, resource: ResourceId) -> Observed {
+        entry.route.leases?;
+        let Ok(cell) = self.store.cell(CellId::lease(resource), now()).await else {
+            return Some(Reason::StoreUnavailable.code());
+        };
+        self.leases.admit(shown, resource, cell).await.err().map(|reason| reason.code())
     }
 
     async fn observed_claim(

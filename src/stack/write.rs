@@ -1,6 +1,7 @@
 //! A write, stage by stage (R7): up to its record here, then in its turn, then as it goes out.
 
 mod in_turn;
+mod leased;
 mod sent;
 #[cfg(test)]
 mod teeth;
@@ -16,21 +17,24 @@ use super::{Gate, Journey, Rules};
 use crate::config::checked::{InFlight, OnStoreFailure, Source};
 use crate::http::budget::Budget;
 use crate::http::refusal::Unknown;
+use crate::http::timestamp::now;
 use crate::http::{Body, Reason, Refusal, Request, Response};
 use crate::observe::{Outcome, Story};
 use crate::policy::admission::{self, Held};
 use crate::policy::detach::MustFinish;
 use crate::policy::idempotency::{self, Ask, Claim, Entry as Entered, First, Keys, Rerun, With};
+use crate::policy::lease;
 use crate::policy::turn::Turn;
 use crate::policy::version;
 use crate::protocol::entity_tag::Preconditions;
 use crate::protocol::fingerprint::{Fingerprint, Parts, fingerprint};
 use crate::protocol::key::IdempotencyKey;
+use crate::protocol::lease::LeaseId;
 use crate::protocol::path::percent_encode_non_ascii;
 use crate::protocol::record::{Mark, Owner, Principal, RecordId, ResourceId, Space};
 use crate::route::{self, Entry};
 use crate::store::shared::{Instance, Turned, Wish};
-use crate::store::{Shared, StoreError};
+use crate::store::{Cell, CellId, Shared, StoreError};
 
 /// One write on its way.
 pub(super) struct Write {
@@ -47,6 +51,8 @@ pub(super) struct Write {
     life: Option<Instance>,
     /// The store could not be reached and the write passes all the same (S4): there is nobody to tell of it.
     past_store: bool,
+    /// The lease that it shows (L2).
+    lease: Option<LeaseId>,
     told: Told,
 }
 
@@ -71,6 +77,10 @@ struct Claimed {
     probe_target: Option<PathAndQuery>,
     /// This instance's turn, with what the store said when it was asked for its own together with the claim (Q4).
     early: Option<(Turn, Option<Turned>)>,
+    /// What was said of its resource's lease together with the claim.
+    leased: Option<Result<Option<Cell>, StoreError>>,
+    /// That of the lease that it goes under (L3).
+    fence: Option<u64>,
 }
 
 impl Write {
@@ -92,6 +102,7 @@ impl Write {
             held: None,
             life: None,
             past_store: false,
+            lease: None,
             told: Told { story: journey.story.clone(), resource: None, wait_bound: None },
         }
     }
@@ -115,6 +126,9 @@ impl Write {
         let key = idempotency::key(&self.request.headers, route.idempotency.required)?;
         // A precondition where one is required; compared much later (V3, V4).
         let preconditions = version::required(&self.request.headers, &self.request.method, &route.version)?;
+        if route.leases.is_some() {
+            self.lease = lease::shown(&self.request.headers)?;
+        }
         // The whole body before anything is claimed: one that breaks off claims nothing (F3).
         let gate = Arc::clone(&self.gate);
         let (body, content) = tokio::select! {
@@ -142,6 +156,8 @@ impl Write {
             body,
             probe_target,
             early: None,
+            leased: None,
+            fence: None,
         };
         if let Some(key) = claimed.key.clone() {
             let print = self.fingerprint(&content);
@@ -160,12 +176,16 @@ impl Write {
                 }
                 None => {}
             }
-        } else if route.queue.turns || route.version.source == Source::Mint {
+        } else if self.takes_turn() || route.version.source == Source::Mint {
             claimed.claim = self.note(&claimed).await?;
         }
         let again = claimed.rerun.is_some();
         let operation = claimed.claim.as_ref().map(|claim| claim.id);
-        let result = self.turn(&mut claimed).await;
+        // The lease before the line, so that a stranger does not wait in it (L3).
+        let result = match self.may_come(&mut claimed).await {
+            Ok(()) => self.turn(&mut claimed).await,
+            Err(reason) => Err(reason.into()),
+        };
         if let Some(claim) = claimed.claim.take() {
             // Nothing went out: the key is free again before the agent is told so (K8).
             claim.give_up(With::default()).await;
@@ -207,7 +227,7 @@ impl Write {
             return Ok((Body::Full(content.clone()), content));
         }
         let mut body = body;
-        if route.queue.turns {
+        if self.takes_turn() {
             // A slow agent costs no turn (F4): what fits is here before one is taken, and only the rest streams.
             (body, self.held) = admission::ahead(body, limit, time, buffers).await?;
         }
@@ -269,7 +289,15 @@ impl Write {
             outright: outright.as_ref(),
         };
         let began = wait_until.map(|_| Instant::now());
-        let entered = enter(&gate.keys, &ask, owner, early).await;
+        let entered = if self.asks_beside(early.is_some()) {
+            let leased = gate.store.cell(CellId::lease(resource), now());
+            let (entered, leased) =
+                Box::pin(async { tokio::join!(enter(&gate.keys, &ask, owner, early), leased) }).await;
+            asking.leased = Some(leased);
+            entered
+        } else {
+            enter(&gate.keys, &ask, owner, early).await
+        };
         self.told.wait_bound = Some(policy.max_wait);
         self.told.story.waited += began.map_or(Duration::ZERO, |began| began.elapsed());
         let (entered, early) = match entered {
@@ -283,7 +311,7 @@ impl Write {
     /// The mark of a write that nothing stands in front of: no turn, and nothing to compare. Where each step is a
     /// round trip it is claimed as forwarded.
     fn outright(&self, asking: &Claimed) -> Option<Mark> {
-        let at_once = !self.entry.route.queue.turns && asking.preconditions.is_empty();
+        let at_once = !self.takes_turn() && asking.preconditions.is_empty();
         let quoted_key = asking.key.as_ref().is_some_and(IdempotencyKey::quoted);
         (at_once && self.gate.store.shared().is_some()).then_some(Mark {
             compared: None,
@@ -296,7 +324,7 @@ impl Write {
 
     /// The turn on this instance, if it is free and the store has to be asked for another (Q4).
     fn early(&self, asking: &Claimed, token: Owner) -> Option<(Turn, Wish)> {
-        if !self.entry.route.queue.turns || !self.gate.turns.are_shared() {
+        if !self.takes_turn() || !self.gate.turns.are_shared() {
             return None;
         }
         let turn = self.gate.turns.at_once(&self.wanted(asking, Some(token)))?;

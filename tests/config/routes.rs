@@ -216,13 +216,46 @@ fn what_contradicts_itself_is_told() {
         .unwrap();
 }
 
+// L1, R2: leases are there where writes are protected, or where the route asks for them
+#[test]
+fn leases_are_where_writes_are_protected() {
+    let of = |top: &str, lines: &str| {
+        let text = format!("{top}\n[[routes]]\npath = \"/\"\nupstream = \"http://h\"\n{lines}");
+        load(&text).map(|config| config.routes[0].leases.map(|leases| leases.max_ttl.as_secs()))
+    };
+    let tuned = "leases = { max_ttl = \"20s\" }";
+    for (top, lines, max_ttl) in [
+        ("", "", Some(600)),
+        ("", "guard = \"tool\"", Some(600)),
+        ("", "guard = \"none\"", None),
+        ("", "guard = \"read\"", None),
+        ("", "leases = false", None),
+        ("leases = false", "", None),
+        ("leases = false", "leases = true", Some(600)),
+        (tuned, "", Some(20)),
+        (tuned, "guard = \"none\"", None),
+        (tuned, "guard = \"none\"\nleases = true", Some(20)),
+        (tuned, "leases = { max_ttl = \"5s\" }", Some(5)),
+        ("leases = true", "guard = \"read\"", None),
+    ] {
+        assert_eq!(of(top, lines).unwrap(), max_ttl, "{top} {lines}");
+    }
+    let problems = of("", "guard = \"read\"\nleases = true").unwrap_err().to_string();
+    assert!(problems.contains("no lease keeps a read back"), "{problems}");
+    let config = load(&format!("{tuned}\n[[routes]]\npath = \"/\"\nupstream = \"http://h\"")).unwrap();
+    assert_eq!(
+        config.routes[0].leases.unwrap().default_ttl,
+        Duration::from_secs(20),
+        "cut to what is the most"
+    );
+}
+
 // C1: a key of what is to come is known, checked, and refused; switching it off is not
 #[test]
 fn what_is_not_built_is_told() {
     for rest in [
         "[server]\ntls = { cert = \"c\", key = \"k\" }",
         "[store]\nsecret = \"x\"",
-        "leases = true",
         "async = true",
         "upstream.http2 = true",
         "upstream.ca = \"ca.pem\"",

@@ -48,7 +48,10 @@ pub(super) fn when(reason: &Reason) -> &'static str {
             "The answer was a stream or over `idempotency.max_response`, or was let go for `store.max_memory` (K10, \
              S2). `upstream_status` has its status."
         }
-        Reason::LeaseLost => "Leases (L2, L3).",
+        Reason::LeaseLost => {
+            "The write shows in `Onceward-Lease` a lease that has ended: by its time, because it was given back, or \
+             because an operator broke it. Or it is none of this resource, and nobody holds that (L2, L3)."
+        }
         Reason::ClaimLost => "Queues (J3).",
         Reason::Gone => {
             "`[events] history` and `ttl` say how long events are held; an id that never was is gone too (E1)."
@@ -60,12 +63,18 @@ pub(super) fn when(reason: &Reason) -> &'static str {
             "A key stands for one request: method, path, query, content type and body (K3, K5). The first one keeps \
              it, whether it runs or is done."
         }
-        Reason::Leased { .. } => "Leases (L2).",
+        Reason::Leased { .. } => {
+            "Another lease of the resource is held, and the write shows none or one that is not this agent's; or a \
+             lease was asked for, and it did not become free within `Prefer: wait=N` (L1, L2)."
+        }
         Reason::MissingPrecondition { .. } => {
             "`version.required` names this method, and the write has no `If-Match` with a tag and no \
              `If-None-Match: *` (V3). `version.allow_any` lets `If-Match: *` pass."
         }
-        Reason::QueueFull { .. } => "`queue.max_waiting` writes wait for this resource already (Q2).",
+        Reason::QueueFull { .. } | Reason::LeasesFull { .. } => {
+            "`queue.max_waiting` writes wait for this resource already (Q2), or one agent holds \
+             `leases.max_per_principal` leases (L1)."
+        }
         Reason::QueueTimeout { .. } => {
             "No turn within `queue.max_wait` or `Prefer: wait=N` (Q2). A resource rests for `idempotency.settle` \
              after an unknown outcome (Q5)."

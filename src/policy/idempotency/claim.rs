@@ -248,6 +248,30 @@ impl Claim {
         recorded.map(|()| expires_at)
     }
 
+    /// Records an end with an answer if the cells that go with it stand as they must. When it expires; `None`: they do
+    /// not, or the record is another's now. The claim then is what it was.
+    ///
+    /// # Errors
+    /// Where the store cannot take it; it may have done it.
+    pub async fn end_where(
+        &mut self,
+        status: u16,
+        answer: Encoded,
+        with: With,
+    ) -> Result<Option<Millis>, StoreError> {
+        let at = now();
+        let expires_at = at.saturating_add(self.ttl);
+        let state = State::Done { status, kept: true, completed_at: at, expires_at };
+        match self.step(self.before(), Set::State(state), Some(answer), with, at).await {
+            Ok(()) => {}
+            Err(NotRecorded::Lost) => return Ok(None),
+            Err(NotRecorded::Store(error)) => return Err(error),
+        }
+        self.phase = Phase::Done;
+        self.keys.waiting.wake_all(self.id);
+        Ok(Some(expires_at))
+    }
+
     /// Gives the key to the one that has waited longest for it, or frees it (K6). No version moves with that.
     async fn hand_on(&self, With { version: _, turn, cells, event }: With) -> Result<(), StoreError> {
         let id = self.id;

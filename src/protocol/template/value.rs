@@ -160,6 +160,30 @@ impl Template {
         })
     }
 
+    /// Whether there are values with which it gives this text, which is in its one spelling.
+    pub fn could_give(&self, text: &str) -> bool {
+        let (mut rest, mut after_part) = (text, false);
+        let mut pieces = self.pieces.iter().peekable();
+        while let Some(piece) = pieces.next() {
+            let Piece::Literal(literal) = piece else {
+                after_part = true;
+                continue;
+            };
+            let found = match (after_part, pieces.peek()) {
+                (false, _) => rest.strip_prefix(&**literal),
+                // A value is not empty.
+                (true, None) => return rest.len() > literal.len() && rest.ends_with(&**literal),
+                (true, Some(_)) => {
+                    let first = rest.chars().next().map_or(0, char::len_utf8);
+                    rest.get(first..).and_then(|behind| Some(behind.split_once(&**literal)?.1))
+                }
+            };
+            let Some(behind) = found else { return false };
+            (rest, after_part) = (behind, false);
+        }
+        after_part != rest.is_empty()
+    }
+
     /// Puts the values in: the one string for all aliases of a resource, with non-ASCII characters as they
     /// are.
     ///

@@ -26,6 +26,10 @@ impl Write {
             return self.turn_after_the_check(claimed).await;
         }
         let turn = self.take_turn(claimed).await?;
+        // Once more, for what was seen before the wait proves nothing (L3).
+        if let Some(turn) = &turn {
+            claimed.fence = self.may_go(claimed, turn).await?;
+        }
         let mut headers = forward::headers(&mut self.request);
         let gate = Arc::clone(&self.gate);
         let compared = tokio::select! {
@@ -68,7 +72,7 @@ impl Write {
 
     pub(super) async fn take_turn(&mut self, claimed: &mut Claimed) -> Result<Option<Turn>, Refusal> {
         let queue = &self.entry.route.queue;
-        if !queue.turns {
+        if !self.takes_turn() {
             return Ok(None);
         }
         self.told.wait_bound = Some(queue.max_wait);

@@ -34,10 +34,14 @@ impl Write {
         let probed =
             if version::asks_upstream(&route.version.source) { headers.clone() } else { HeaderMap::new() };
         // In the turn, so that it grows in the order in which writes go out (L3).
-        let fence = match (&turn, turn.as_ref().and_then(Turn::grant)) {
-            (Some(_), Some(grant)) => grant.fence,
-            (Some(_), None) => self.gate.store.next_fence().await.map_err(|_| Reason::StoreUnavailable)?,
-            (None, _) => 0,
+        let fence = match (claimed.fence, &turn, turn.as_ref().and_then(Turn::grant)) {
+            // A lease's writes all carry the lease's.
+            (Some(fence), _, _) => fence,
+            (None, Some(_), Some(grant)) => grant.fence,
+            (None, Some(_), None) => {
+                self.gate.store.next_fence().await.map_err(|_| Reason::StoreUnavailable)?
+            }
+            (None, None, _) => 0,
         };
         self.own_fields(claimed, fence, &mut headers);
         let mark = Mark {

@@ -214,6 +214,28 @@ impl Lookup for Two<'_> {
     }
 }
 
+// L1
+#[test]
+fn what_a_template_could_give() {
+    let table = [
+        ("/d/{json:/i}", "/d/7", true),
+        ("/d/{json:/i}", "/d/", false),
+        ("/d/{json:/i}", "/e/7", false),
+        ("/d/{json:/i}/x", "/d/7/x", true),
+        ("/d/{json:/i}/x", "/d/x", false),
+        ("/d/{json:/i}/x", "/d//x", false),
+        ("/d/{json:/i}-{query:q}", "/d/a-b-c", true),
+        ("/d/{json:/i}-{query:q}", "/d/a-", false),
+        ("{json:/i}", "é", true),
+        ("{json:/i}", "", false),
+        ("one", "one", true),
+        ("one", "ones", false),
+    ];
+    for (text, resource, wanted) in table {
+        assert_eq!(template(text).could_give(resource), wanted, "{text} {resource}");
+    }
+}
+
 proptest! {
     /// Different values never meet, whatever is in them.
     #[test]
@@ -242,9 +264,19 @@ proptest! {
         let texts = ["/documents/{json:/i}", "doc/{json:/i}", "{json:/i}", "/a?b={json:/i}", "a?b={json:/i}"];
         for text in texts {
             let Ok(rendered) = template(text).render(&Everywhere(&value)) else { continue };
+            prop_assert!(template(text).could_give(&rendered), "{} {}", text, rendered);
             prop_assert_eq!(&normal_resource(&rendered).unwrap(), &rendered);
             prop_assert_eq!(&normal_resource(&percent_encode_non_ascii(&rendered)).unwrap(), &rendered);
         }
+    }
+
+    // L1
+    #[test]
+    fn what_a_template_gives_it_could_give(a in "[ab-]{1,4}", b in "[ab-]{1,4}") {
+        let both = format!("x/{a}-{b}/y");
+        let parted = template("x/{json:/a}-{json:/b}/y");
+        prop_assert!(parted.could_give(&both), "{}", both);
+        prop_assert_eq!(template("{json:/a}-").could_give(&a), a.len() > 1 && a.ends_with('-'));
     }
 
     #[test]

@@ -1,27 +1,19 @@
-//! Operations as an operator reads them: a table, or one a line at a time.
+//! What an operator reads of an answer: a table, or a member a line.
 
 use serde_json::Value;
 
-/// The columns of a list: the member, and what stands above it. The last is not padded.
-const COLUMNS: [(&str, &str); 6] = [
-    ("id", "ID"),
-    ("state", "STATE"),
-    ("status", "STATUS"),
-    ("started_at", "STARTED"),
-    ("route", "ROUTE"),
-    ("resource", "RESOURCE"),
-];
+/// A column of a list: the member, and what stands above it.
+pub(super) type Column = (&'static str, &'static str);
 
-/// The answer to a listing, as a table.
-pub(super) fn list(answer: &Value) -> String {
-    let rows = answer["operations"].as_array().map_or(&[][..], Vec::as_slice);
+/// The answer to a listing under `name`, as a table. The last column is not padded.
+pub(super) fn list<const N: usize>(answer: &Value, name: &str, columns: &[Column; N]) -> String {
+    let rows = answer[name].as_array().map_or(&[][..], Vec::as_slice);
     if rows.is_empty() {
         return "none\n".to_owned();
     }
-    let head = COLUMNS.map(|(_, title)| title.to_owned());
-    let mut lines = vec![head];
-    lines.extend(rows.iter().map(|row| COLUMNS.map(|(member, _)| plain(&row[member]))));
-    let mut widths = [0; COLUMNS.len()];
+    let mut lines = vec![columns.map(|(_, title)| title.to_owned())];
+    lines.extend(rows.iter().map(|row| columns.map(|(member, _)| plain(&row[member]))));
+    let mut widths = [0; N];
     for line in &lines {
         for (width, cell) in widths.iter_mut().zip(line) {
             *width = (*width).max(cell.chars().count());
@@ -36,7 +28,7 @@ pub(super) fn list(answer: &Value) -> String {
     text
 }
 
-/// One operation, a member a line.
+/// One thing, a member a line.
 pub(super) fn one(answer: &Value) -> String {
     let members = answer.as_object();
     let width = members.into_iter().flatten().map(|(name, _)| name.len()).max().unwrap_or_default();
@@ -66,15 +58,16 @@ mod tests {
     // O4
     #[test]
     fn a_table_lines_up_and_moves_no_cursor() {
-        let one = json!({"id": "aa", "state": "unknown", "started_at": "t", "route": "r", "resource": "é\u{1b}[2J"});
-        let two = json!({"id": "b", "state": "done", "status": 201, "started_at": "t", "route": "r", "resource": "/"});
+        let columns = [("id", "ID"), ("state", "STATE"), ("status", "STATUS"), ("resource", "RESOURCE")];
+        let one = json!({"id": "aa", "state": "unknown", "resource": "é\u{1b}[2J"});
+        let two = json!({"id": "b", "state": "done", "status": 201, "resource": "/"});
         assert_eq!(
-            list(&json!({"operations": [one, two]})),
-            "ID  STATE    STATUS  STARTED  ROUTE  RESOURCE\n\
-             aa  unknown  -       t        r      é\\u{1b}[2J\n\
-             b   done     201     t        r      /\n"
+            list(&json!({"operations": [one, two]}), "operations", &columns),
+            "ID  STATE    STATUS  RESOURCE\n\
+             aa  unknown  -       é\\u{1b}[2J\n\
+             b   done     201     /\n"
         );
-        assert_eq!(list(&json!({"operations": []})), "none\n");
+        assert_eq!(list(&json!({"operations": []}), "operations", &columns), "none\n");
     }
 
     // O4
