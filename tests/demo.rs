@@ -56,6 +56,8 @@ async fn the_demo_loses_directly_and_nothing_through_onceward() {
     holds(&row(&output, "version"), 160);
     assert!(count(&row(&output, "version"), "conflicts") > 0);
     holds(&row(&output, "queue"), 160);
+    holds(&row(&output, "lease"), 160);
+    assert_eq!(count(&row(&output, "lease"), "conflicts"), 0);
 }
 
 // C4
@@ -66,10 +68,11 @@ async fn the_demo_prints_a_table() {
     let text = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<Vec<_>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
     let head = lines.iter().position(|line| *line == ["expected", "final", "lost", "duplicated"]).unwrap();
-    let rows: Vec<_> = lines[head + 1..head + 4].iter().map(|line| line[0]).collect();
-    assert_eq!(rows, ["direct", "version", "queue"]);
+    let rows: Vec<_> = lines[head + 1..head + 5].iter().map(|line| line[0]).collect();
+    assert_eq!(rows, ["direct", "version", "queue", "lease"]);
     assert_eq!(lines[head + 2], ["version", "30", "30", "0", "0"]);
     assert_eq!(lines[head + 3], ["queue", "30", "30", "0", "0"]);
+    assert_eq!(lines[head + 4], ["lease", "30", "30", "0", "0"]);
 }
 
 // C4
@@ -84,6 +87,9 @@ async fn a_race_for_a_resource_starts_an_onceward_and_leaves_the_resource_as_it_
     let version = row(&output, "version");
     let start = count(&direct, "final");
     holds(&version, start + 160);
+    let lease = row(&output, "lease");
+    holds(&lease, start + 320);
+    assert_eq!(count(&lease, "conflicts"), 0, "{lease}");
 
     let mut keys: Vec<_> = ledger.effects().into_iter().filter_map(|effect| effect.key).collect();
     keys.retain(|key| key.contains("-version-") && !key.ends_with("-restore"));

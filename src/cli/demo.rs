@@ -25,16 +25,16 @@ use super::race::crowd::{Size, race};
 use super::race::field::Field;
 use super::race::front::Front;
 use super::race::row::Row;
-use super::race::scene::{Scene, Write};
+use super::race::scene::{Scene, Under, Write};
 use super::race::{cannot_run, finish};
 
 /// Show the race that agents run into, and each protection against it
 ///
 /// Agents count up a counter of the demo's own: they read it, think, and write it back plus one. One answer in
 /// ten is dropped, and the agent sends the same request again. This is done directly (row `direct`) and through
-/// an Onceward in the same process: with versions (`version`: each write names the version it was built on) and
-/// with turns alone (`queue`: the upstream itself reads and writes on a POST, and Onceward forwards one at a
-/// time).
+/// an Onceward in the same process: with versions (`version`: each write names the version it was built on), with
+/// turns alone (`queue`: the upstream itself reads and writes on a POST, and Onceward forwards one at a time), and
+/// with leases alone (`lease`: each agent has the counter to itself from its reading to its writing).
 ///
 /// expected is the start plus the increments that agents were told are done, final the value at the end. lost
 /// counts increments told done that are not in the final value, duplicated the writes that the counter performed
@@ -58,12 +58,12 @@ enum Way {
     DirectIncrements,
     Version,
     Queue,
-    // `lease` comes here: a row of its own, agents that hold the counter while they read, add and write.
+    Lease,
 }
 
 impl Way {
     /// In the order in which they run.
-    const ALL: [Self; 4] = [Self::Direct, Self::DirectIncrements, Self::Version, Self::Queue];
+    const ALL: [Self; 5] = [Self::Direct, Self::DirectIncrements, Self::Version, Self::Queue, Self::Lease];
 
     /// Of its counter, and of its row where it has one.
     fn name(self) -> &'static str {
@@ -72,21 +72,23 @@ impl Way {
             Self::DirectIncrements => "direct-increments",
             Self::Version => "version",
             Self::Queue => "queue",
+            Self::Lease => "lease",
         }
     }
 
     fn through_onceward(self) -> bool {
         match self {
             Self::Direct | Self::DirectIncrements => false,
-            Self::Version | Self::Queue => true,
+            Self::Version | Self::Queue | Self::Lease => true,
         }
     }
 
     fn write(self) -> Write {
-        let document = |versioned| Write::Document { field: Field::value(), method: Method::PUT, versioned };
+        let document = |under| Write::Document { field: Field::value(), method: Method::PUT, under };
         match self {
-            Self::Direct => document(false),
-            Self::Version => document(true),
+            Self::Direct => document(Under::Nothing),
+            Self::Version => document(Under::Version),
+            Self::Lease => document(Under::Lease),
             Self::DirectIncrements | Self::Queue => Write::Increment,
         }
     }
@@ -114,6 +116,7 @@ async fn play(size: Size) -> Result<Report, String> {
         direct_increments: measure(Way::DirectIncrements, &counters, size).await?,
         version: measure(Way::Version, &counters, size).await?,
         queue: measure(Way::Queue, &counters, size).await?,
+        lease: measure(Way::Lease, &counters, size).await?,
     })
 }
 
@@ -162,6 +165,12 @@ upstream = "http://{upstream}"
 guard = "state"
 
 [[routes]]
+path = "/counters/lease"
+upstream = "http://{upstream}"
+guard = "state"
+version = "none"
+
+[[routes]]
 path = "/counters/{{id}}/increments"
 upstream = "http://{upstream}"
 guard = "tool"
@@ -180,7 +189,7 @@ mod tests {
     fn the_proxy_accepts_its_routes() {
         let config = checked(&routes(([127, 0, 0, 1], 3000).into())).unwrap();
         let guards: Vec<_> = config.routes.iter().map(|route| (route.guard, route.queue.turns)).collect();
-        assert_eq!(guards, [(Guard::State, true), (Guard::Tool, true)]);
+        assert_eq!(guards, [(Guard::State, true), (Guard::State, true), (Guard::Tool, true)]);
     }
 
     const SIZE: Size = Size { agents: 8, ops: 10 };

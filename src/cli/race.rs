@@ -37,7 +37,8 @@ use self::target::Target;
 ///
 /// Agents count up an integer in the JSON document at --url: they read it, think, and write it back plus one.
 /// One answer in ten is dropped, and the agent sends the same request again. This is done directly and through
-/// Onceward, where each write names the version it was built on.
+/// Onceward, twice: each write names the version it was built on, and each agent leases the resource from its
+/// reading to its writing.
 ///
 /// It WRITES to that resource, and sets the number back to what it was at the end, also after Ctrl-C. Nothing
 /// else of the document is changed.
@@ -46,7 +47,7 @@ use self::target::Target;
 /// what final is short of expected. duplicated counts tries that were answered as performed although an earlier
 /// try of the same increment had been.
 ///
-/// Exits with 1 if the protected row lost or doubled one or if increments came to no end, and with 2 if it could
+/// Exits with 1 if a protected row lost or doubled one or if increments came to no end, and with 2 if it could
 /// not run.
 #[derive(Debug, clap::Args)]
 pub struct RaceArgs {
@@ -87,16 +88,18 @@ enum WriteMethod {
 enum Way {
     Direct,
     Version,
-    // `lease` comes here. Turns alone are no row: they cannot protect what agents read before their turn.
+    Lease,
+    // Turns alone are no row: they cannot protect what agents read before their turn.
 }
 
 impl Way {
-    const ALL: [Self; 2] = [Self::Direct, Self::Version];
+    const ALL: [Self; 3] = [Self::Direct, Self::Version, Self::Lease];
 
     fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::Version => "version",
+            Self::Lease => "lease",
         }
     }
 }

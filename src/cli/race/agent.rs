@@ -12,7 +12,7 @@ use super::answer::Answer;
 use super::connection::{Connection, Order, Seen};
 use super::cuts::Cut;
 use super::field::Field;
-use super::scene::{Scene, Write};
+use super::scene::{Scene, Under, Write};
 
 /// What an agent does between reading and writing, on average: thinking.
 const THINK: Duration = Duration::from_millis(3);
@@ -22,6 +22,7 @@ const ATTEMPTS: u32 = 1000;
 /// An agent stands back no longer than this after a conflict.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+const LEASE: HeaderName = HeaderName::from_static("onceward-lease");
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// What a retry waits inside Onceward for the end of the first try, rather than asking again.
 const PREFER: (HeaderName, HeaderValue) =
@@ -109,13 +110,59 @@ impl Agent {
         Ok(self.connection.read().await?.document)
     }
 
-    /// One operation, from reading to an answer that ends it.
+    /// One operation, with the resource to itself where that is how it is protected.
     async fn change(&mut self, key: &str, cut: Option<Cut>, next: impl Fn(i64) -> i64) -> Result<(), String> {
+        if !self.scene.write.is_leased() {
+            return self.change_under(None, key, cut, next).await;
+        }
+        let lease = self.lease(key).await?;
+        let changed = self.change_under(Some(&lease), key, cut, next).await;
+        // What is not given back ends by its time, and the others wait as long.
+        if self.connection.give_back(&lease).await.is_err() {
+            self.connection.renew()?;
+            self.connection.give_back(&lease).await?;
+        }
+        changed
+    }
+
+    /// Waits for the resource's lease, under a key of its own.
+    async fn lease(&mut self, key: &str) -> Result<HeaderValue, String> {
+        // It tells how the resource is called.
+        self.connection.read().await?;
+        let key =
+            HeaderValue::from_str(&format!("{key}-lease")).map_err(|_| format!("`{key}` cannot be a key"))?;
+        let fields: HeaderMap = [(KEY, key), PREFER].into_iter().collect();
+        let mut last = String::new();
+        for _ in 0..ATTEMPTS {
+            let pause = match self.connection.lease(&fields).await {
+                Ok(Ok(lease)) => return Ok(lease),
+                Ok(Err(Answer::Later(pause))) => pause,
+                Ok(Err(answer)) => return Err(format!("no lease: {answer:?}")),
+                Err(problem) => {
+                    last = problem;
+                    self.connection.renew()?;
+                    THINK
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+        Err(format!("no lease after {ATTEMPTS} tries {last}"))
+    }
+
+    /// From reading to an answer that ends it.
+    async fn change_under(
+        &mut self,
+        lease: Option<&HeaderValue>,
+        key: &str,
+        cut: Option<Cut>,
+        next: impl Fn(i64) -> i64,
+    ) -> Result<(), String> {
         let mut fate = Fate { cut, performed: false };
         let first = key;
         let mut key = first.to_owned();
         for attempt in 0..ATTEMPTS {
-            let order = self.order(&key, &next).await?;
+            let mut order = self.order(&key, &next).await?;
+            order.headers.extend(lease.map(|lease| (LEASE, lease.clone())));
             let sent = Instant::now();
             match self.deliver(&order, &mut fate).await? {
                 Outcome::Done => return Ok(()),
@@ -136,7 +183,7 @@ impl Agent {
         let scene = Arc::clone(&self.scene);
         let key = HeaderValue::from_str(key).map_err(|_| format!("`{key}` cannot be a key"))?;
         let mut headers: HeaderMap = [(KEY, key), PREFER].into_iter().collect();
-        let Write::Document { field, method, versioned } = &scene.write else {
+        let Write::Document { field, method, under } = &scene.write else {
             return Ok(Order { method: Method::POST, headers, body: Bytes::new() });
         };
         let reading = self.connection.read().await?;
@@ -147,9 +194,12 @@ impl Agent {
             false => field.patch(&reading.document, number)?,
         };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if *versioned {
-            let tag = reading.tag.ok_or("the read carried no ETag: does its route keep versions?")?;
-            headers.insert(IF_MATCH, tag);
+        match (under, reading.tag) {
+            (Under::Nothing, _) | (Under::Lease, None) => {}
+            (Under::Version, None) => {
+                return Err("the read carried no ETag: does its route keep versions?".to_owned());
+            }
+            (Under::Version | Under::Lease, Some(tag)) => drop(headers.insert(IF_MATCH, tag)),
         }
         if let (Some(name), Some(value)) = (&scene.echo, reading.echo) {
             headers.insert(name, value);

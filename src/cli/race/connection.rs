@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, ETAG, HeaderName};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use reqwest::{Client, RequestBuilder};
-use serde_json::Value;
+use reqwest::{Client, RequestBuilder, Url};
+use serde_json::{Value, json};
 
 use super::answer::{self, Answer, REPLAYED, judge};
 use super::cuts::Cut;
@@ -20,10 +20,15 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// So often a read is sent, which changes nothing.
 const READS: u32 = 3;
 
+const LEASES: &str = "/.onceward/leases";
+const RESOURCE: HeaderName = HeaderName::from_static("onceward-resource");
+
 pub(super) struct Connection {
     scene: Arc<Scene>,
     number: usize,
     client: Client,
+    /// What Onceward calls the resource, from the last read.
+    resource: Option<String>,
 }
 
 /// What a read found.
@@ -51,7 +56,7 @@ pub(super) enum Seen {
 
 impl Connection {
     pub(super) fn new(scene: Arc<Scene>, number: usize) -> Result<Self, String> {
-        Ok(Self { scene, number, client: connect()? })
+        Ok(Self { scene, number, client: connect()?, resource: None })
     }
 
     /// Closes it and takes a new one.
@@ -83,12 +88,49 @@ impl Connection {
         let mut last = String::new();
         for _ in 0..READS {
             match self.get().await {
-                Ok((status, headers, body)) => return self.reading(status, &headers, &body),
+                Ok((status, headers, body)) => {
+                    let name = headers.get(&RESOURCE).and_then(|name| name.to_str().ok());
+                    self.resource = name.map(str::to_owned);
+                    return self.reading(status, &headers, &body);
+                }
                 Err(problem) => last = problem,
             }
             self.renew()?;
         }
         Err(last)
+    }
+
+    /// One try to have the resource to oneself; what it is called was told by a read.
+    pub(super) async fn lease(&self, fields: &HeaderMap) -> Result<Result<HeaderValue, Answer>, String> {
+        let resource = self.resource.as_ref();
+        let resource = resource.ok_or("the read named no resource: does it go through Onceward?")?;
+        let mut fields = fields.clone();
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let body = json!({"resource": resource}).to_string();
+        let request = self.request_to(self.leases(None), Method::POST, &fields).body(body).send();
+        let response = request.await.map_err(|error| words(&error))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = response.bytes().await.map_err(|error| words(&error))?;
+        if status != StatusCode::CREATED {
+            return Ok(Err(judge(status, &headers, &body)));
+        }
+        let granted: Option<Value> = serde_json::from_slice(&body).ok();
+        let lease = granted.as_ref().and_then(|granted| granted.get("lease")?.as_str()?.try_into().ok());
+        lease.map(Ok).ok_or_else(|| "the answer to a lease names none".to_owned())
+    }
+
+    /// Gives it back. One that this does not reach ends by its time.
+    pub(super) async fn give_back(&self, lease: &HeaderValue) -> Result<(), String> {
+        let url = self.leases(lease.to_str().ok());
+        let response = self.request_to(url, Method::DELETE, &HeaderMap::new()).send().await;
+        response.map(drop).map_err(|error| words(&error))
+    }
+
+    fn leases(&self, lease: Option<&str>) -> Url {
+        let mut url = self.scene.url.clone();
+        url.set_query(None);
+        url.set_path(&lease.map_or_else(|| LEASES.to_owned(), |lease| format!("{LEASES}/{lease}")));
+        url
     }
 
     async fn get(&self) -> Result<(StatusCode, HeaderMap, Bytes), String> {
@@ -114,6 +156,10 @@ impl Connection {
 
     /// The scene's own fields stand over those of a request.
     fn request(&self, method: Method, headers: &HeaderMap) -> RequestBuilder {
+        self.request_to(self.scene.url.clone(), method, headers)
+    }
+
+    fn request_to(&self, url: Url, method: Method, headers: &HeaderMap) -> RequestBuilder {
         let mut all = headers.clone();
         for name in self.scene.headers.keys() {
             all.remove(name);
@@ -126,7 +172,7 @@ impl Connection {
         {
             all.insert(AUTHORIZATION, value);
         }
-        self.client.request(method, self.scene.url.clone()).headers(all)
+        self.client.request(method, url).headers(all)
     }
 }
 

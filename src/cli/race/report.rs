@@ -43,6 +43,7 @@ impl fmt::Display for Report {
         for row in &self.rows {
             match row.row == Way::Direct.name() {
                 true => write!(f, "{}", Note::new(row.row, direct(row)))?,
+                false if row.row == Way::Lease.name() => write!(f, "{}", Note::protected(row, lease(row)))?,
                 false => write!(f, "{}", Note::protected(row, version(row)))?,
             }
         }
@@ -63,6 +64,14 @@ fn version(row: &Row) -> String {
     format!(
         "{} writes built on an old version were refused and made anew from a fresh read; {} retries got the \
          first answer again.",
+        row.conflicts, row.replays
+    )
+}
+
+fn lease(row: &Row) -> String {
+    format!(
+        "Each agent held a lease from its reading to its writing, so {} writes were built on an old version; {} retries \
+         got the first answer again.",
         row.conflicts, row.replays
     )
 }

@@ -21,13 +21,31 @@ pub(crate) struct Scene {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Write {
-    /// Read the document, add one, write it back; `versioned`: under the version that was read.
-    Document { field: Field, method: Method, versioned: bool },
+    /// Read the document, add one, write it back.
+    Document { field: Field, method: Method, under: Under },
     /// POST, and the upstream adds one.
     Increment,
 }
 
+/// What a write of a whole document is protected by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Under {
+    Nothing,
+    /// The version that was read.
+    Version,
+    /// A lease that was held while it was read, with the version where the read carried one.
+    Lease,
+}
+
 impl Write {
+    /// Its agent holds the resource from before the reading until it is done.
+    pub(crate) fn is_leased(&self) -> bool {
+        match self {
+            Self::Document { under, .. } => *under == Under::Lease,
+            Self::Increment => false,
+        }
+    }
+
     /// All of the document is written back.
     pub(crate) fn is_whole(&self) -> bool {
         match self {

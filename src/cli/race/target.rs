@@ -11,7 +11,7 @@ use super::crowd::{Size, race};
 use super::field::Field;
 use super::front::Front;
 use super::row::Row;
-use super::scene::{Scene, Write};
+use super::scene::{Scene, Under, Write};
 use super::{RaceArgs, Way, WriteMethod};
 
 /// What writes that their agents left behind are given to end.
@@ -38,7 +38,7 @@ impl Target {
         for way in Way::ALL.into_iter().filter(|way| args.only.is_none_or(|only| only == *way)) {
             let url = match way {
                 Way::Direct => args.url.clone(),
-                Way::Version => target.through(args).await?,
+                Way::Version | Way::Lease => target.through(args).await?,
             };
             let scene = scene(args, way, url, target.field.clone());
             target.ways.push((way, scene));
@@ -54,12 +54,15 @@ impl Target {
         if let Some(url) = &args.through {
             return Ok(url.clone());
         }
-        let front = Front::start(&routes(&args.url)).await?;
+        let front = match self.front.take() {
+            Some(front) => front,
+            None => Front::start(&routes(&args.url)).await?,
+        };
         let mut url = args.url.clone();
         let address = front.address();
         let moved = url.set_ip_host(address.ip()).and_then(|()| url.set_port(Some(address.port())));
-        moved.map_err(|()| format!("{url} cannot be reached through {address}"))?;
         self.front = Some(front);
+        moved.map_err(|()| format!("{url} cannot be reached through {address}"))?;
         Ok(url)
     }
 
@@ -100,14 +103,18 @@ fn scene(args: &RaceArgs, way: Way, url: Url, field: Field) -> Scene {
         WriteMethod::Put => Method::PUT,
         WriteMethod::Patch => Method::PATCH,
     };
-    let versioned = way == Way::Version;
+    let under = match way {
+        Way::Direct => Under::Nothing,
+        Way::Version => Under::Version,
+        Way::Lease => Under::Lease,
+    };
     let mut headers = HeaderMap::new();
     for (name, value) in &args.headers {
         headers.append(name, value.clone());
     }
     Scene {
         url,
-        write: Write::Document { field, method, versioned },
+        write: Write::Document { field, method, under },
         run: format!("race-{:08x}-{}", fastrand::u32(..), way.name()),
         headers,
         identified: false,
