@@ -337,7 +337,7 @@ const TEETH: [(Bad, usize, &[Check]); 12] = [
     (Bad::CheckBeforeTheTurn, 1, &[Check::NoLostUpdate]),
     (Bad::TurnFreedAtTheHead, 1, &[Check::OneAtATime]),
     (Bad::FingerprintWithoutBody, 1, &[Check::OwnAnswer]),
-    (Bad::AnsweredBeforeDurable, 1, &[Check::FreeMeansNotRun]),
+    (Bad::AnsweredBeforeDurable, 1, &[Check::FreeMeansNotRun, Check::KeptAnswer]),
     (Bad::ForwardedNotStored, 1, &[Check::FreeMeansNotRun, Check::OneAtATime]),
     (Bad::SendsThoughLapsed, NODES, &[Check::OneAtATime, Check::NoLostUpdate, Check::ForwardedFirst]),
     (Bad::SendsInAnotherLife, NODES, &[Check::OneAtATime, Check::NoLostUpdate, Check::ForwardedFirst]),

@@ -40,8 +40,15 @@ pub(super) struct Pending {
 #[derive(Clone, Default)]
 struct Along {
     version: Option<Move>,
+    /// The store gave no number for a version that has to move: nothing is recorded before it does, or the next write
+    /// would be compared with the version before this one (V8).
+    owed: Option<(StatusCode, Meaning)>,
     event: Option<Event>,
 }
+
+/// The store gave no number for a version that has to move.
+#[derive(Debug, Clone, Copy)]
+struct NoNumber;
 
 impl Pending {
     /// Whether an agent can ask for the answer again.
@@ -58,24 +65,32 @@ impl Pending {
         }
     }
 
-    /// The minted version after an effect; `None` on other routes, or where the store cannot tell.
-    async fn next_version(&self, status: StatusCode, meaning: Meaning) -> Option<Move> {
+    /// The minted version after an effect; `None` on other routes.
+    async fn next_version(&self, status: StatusCode, meaning: Meaning) -> Result<Option<Move>, NoNumber> {
         if self.route.version.source != Source::Mint || !may_have_changed(status.as_u16(), meaning) {
-            return None;
+            return Ok(None);
         }
         let to = self.number(0).await?;
         let later = match meaning {
             Meaning::Unknown => Some((self.rest_ends(), self.number(1).await?)),
             Meaning::Keep | Meaning::Release => None,
         };
-        Some(Move { resource: self.resource, to, later, ends_rest: false })
+        Ok(Some(Move { resource: self.resource, to, later, ends_rest: false }))
     }
 
     /// A number for the version's first or second move: given with the turn, or asked for now.
-    async fn number(&self, which: usize) -> Option<Number> {
+    async fn number(&self, which: usize) -> Result<Number, NoNumber> {
         match self.turn.as_ref().and_then(Turn::grant) {
-            Some(grant) => grant.numbers.get(which).copied(),
-            None => self.gate.store.next_number().await.ok(),
+            Some(grant) => grant.numbers.get(which).copied().ok_or(NoNumber),
+            None => self.gate.store.next_number().await.map_err(|_| NoNumber),
+        }
+    }
+
+    /// What goes with an end of this meaning.
+    async fn along(&self, status: StatusCode, meaning: Meaning) -> Along {
+        match self.next_version(status, meaning).await {
+            Ok(version) => Along { version, ..Along::default() },
+            Err(NoNumber) => Along { owed: Some((status, meaning)), ..Along::default() },
         }
     }
 
@@ -117,15 +132,15 @@ impl Pending {
     ) -> Result<Response, Reason> {
         let status = head.status;
         let meaning = self.meaning(status);
-        let moves = self.next_version(status, meaning).await;
-        let minted = moves.map(|to| self.gate.store.minted_tag(to.resource, to.to));
+        let mut along = self.along(status, meaning).await;
+        let minted = along.version.map(|to| self.gate.store.minted_tag(to.resource, to.to));
         let next = match minted.as_deref().and_then(EntityTag::parse) {
             Some(minted) => Some(minted),
             None => next,
         };
         let next = next.filter(|_| names_next && meaning == Meaning::Keep);
         let keyed = self.is_keyed();
-        let along = Along { version: moves, event: self.told(status, meaning, next.as_ref()) };
+        along.event = self.told(status, meaning, next.as_ref());
         publish::dress(&mut head, &self.route, next, meaning == Meaning::Keep && keyed);
         let ended = match meaning {
             Meaning::Keep => {
@@ -157,8 +172,8 @@ impl Pending {
 
     /// No whole answer came (K11).
     pub(super) async fn unknown(mut self, tasks: &TaskTracker) {
-        let version = self.next_version(StatusCode::BAD_GATEWAY, Meaning::Unknown).await;
-        let along = Along { version, event: self.told_unknown() };
+        let along = self.along(StatusCode::BAD_GATEWAY, Meaning::Unknown).await;
+        let along = Along { event: self.told_unknown(), ..along };
         if let Err(again) = self.end(Ended::Unknown, &along).await {
             tasks.spawn(self.store_later(again, along, None));
         }
@@ -179,7 +194,7 @@ impl Pending {
         // What was told when it became unknown still holds.
         let ended = if self.ran_before { Ended::Unknown } else { Ended::Released };
         // What the store does not take now the claim's own end tries again.
-        if self.end(ended, &Along { version: None, event }).await.is_err() {
+        if self.end(ended, &Along { event, ..Along::default() }).await.is_err() {
             tracing::warn!("a key could not be freed yet");
         }
     }
@@ -187,6 +202,9 @@ impl Pending {
     /// Records the end, then ends the turn. When the record expires, where there is one and it is still ours.
     async fn end(&mut self, ended: Ended, along: &Along) -> Result<Option<Millis>, Again> {
         let again = Again::of(&ended);
+        if along.owed.is_some() {
+            return Err(again);
+        }
         let is_unknown = matches!(ended, Ended::Unknown);
         let may_have_changed = !matches!(ended, Ended::Released);
         let rest = is_unknown.then_some(self.route.idempotency.settle).filter(|settle| !settle.is_zero());
@@ -228,10 +246,13 @@ impl Pending {
     }
 
     /// Tries until the store takes it (K4). The turn is held as long: nobody may build on what is not recorded.
-    async fn store_later(mut self, again: Again, along: Along, answer: Option<Encoded>) {
+    async fn store_later(mut self, again: Again, mut along: Along, answer: Option<Encoded>) {
         let mut pause = Duration::from_millis(100);
         loop {
             tokio::time::sleep(pause).await;
+            if let Some((status, meaning)) = along.owed {
+                along = Along { event: along.event, ..self.along(status, meaning).await };
+            }
             if self.end(again.ended(answer.clone()), &along).await.is_ok() {
                 return;
             }
@@ -260,7 +281,7 @@ impl Pending {
             None => Ok(()),
         };
         // A minted version moves at the end, yet its number can be given now.
-        let moves = self.next_version(status, self.meaning(status)).await;
+        let moves = self.next_version(status, self.meaning(status)).await.unwrap_or_default();
         let minted = moves.and_then(|to| EntityTag::parse(&self.gate.store.minted_tag(to.resource, to.to)));
         let next = minted.or(told).filter(|_| names_next);
         publish::dress(&mut head, &self.route, next.clone(), false);
@@ -282,9 +303,9 @@ impl Pending {
         tasks: &TaskTracker,
     ) {
         let meaning = if whole { self.meaning(status) } else { Meaning::Unknown };
-        let version = match announced.filter(|_| meaning == Meaning::Keep) {
-            Some(announced) => Some(announced),
-            None => self.next_version(status, meaning).await,
+        let along = match announced.filter(|_| meaning == Meaning::Keep) {
+            Some(announced) => Along { version: Some(announced), ..Along::default() },
+            None => self.along(status, meaning).await,
         };
         let ended = match meaning {
             Meaning::Keep => Ended::Done { status: status.as_u16(), answer: None },
@@ -296,7 +317,7 @@ impl Pending {
             Meaning::Unknown if !whole => self.told_unknown(),
             Meaning::Keep | Meaning::Release | Meaning::Unknown => self.told(status, meaning, next.as_ref()),
         };
-        let along = Along { version, event };
+        let along = Along { event, ..along };
         if let Err(again) = self.end(ended, &along).await {
             tasks.spawn(self.store_later(again, along, None));
         }
