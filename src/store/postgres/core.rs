@@ -11,6 +11,7 @@ use tokio_postgres::{Config, Row};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::beside::{self, Log};
 use super::link::Link;
 use super::locks::Locks;
 use super::news::{Post, Waits};
@@ -50,6 +51,7 @@ pub(super) struct Core {
     pub(super) cache: FinishedCache,
     pub(super) post: Post,
     pub(super) waits: Waits,
+    pub(super) log: Log,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
     pub(super) patience: Duration,
@@ -83,6 +85,7 @@ impl Core {
             cache,
             post: Post::default(),
             waits: Waits::default(),
+            log: Log::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             patience,
@@ -252,6 +255,9 @@ impl Core {
             if all {
                 all_from = Instant::now() + SWEEP_ALL;
             }
+            if all || self.log.has_grown() {
+                self.trim_events().await;
+            }
             if self.sweep_some(now, all).await < BATCH {
                 // What comes until then finds the place taken, and is the same.
                 tokio::time::sleep(SWEEP_IDLE).await;
@@ -284,7 +290,8 @@ impl Core {
         for _ in 0..2 {
             let taker = self.taker(wish.is_some()).await?;
             let values = claim_values(id, &record, wish.as_ref(), taker.instance, now);
-            let rows = self.take(&taker, &self.sql.claim, &values, wish.as_ref()).await?;
+            let statement = if wish.is_some() { &self.sql.claim_in_turn } else { &self.sql.claim };
+            let rows = self.take(&taker, statement, &values, wish.as_ref()).await?;
             let row = rows.first().ok_or(StoreError::Unavailable)?;
             match column::<i32>(row, "claimed") {
                 Some(1) => {
@@ -332,7 +339,12 @@ impl Core {
                 .zip(number("first_number").zip(number("second_number")))
                 .map(|((fence, minted), (first, second))| {
                     let minted = self.tag(resource, minted);
-                    Turned::Granted(Grant { fence, minted, numbers: [first, second], lease: None })
+                    Turned::Granted(Grant {
+                        fence,
+                        minted,
+                        numbers: [first, second],
+                        lease: beside::lease(row),
+                    })
                 }),
             Some(2) => Some(Turned::Busy),
             Some(3) => number("rest_ms").map(|left| Turned::Rests(Duration::from_millis(left))),

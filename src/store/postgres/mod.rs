@@ -8,6 +8,7 @@
 //! 5. What is done never changes, and is answered from memory the next time (invariant 10).
 
 mod across;
+mod beside;
 mod core;
 mod link;
 mod locks;
@@ -127,6 +128,8 @@ impl Postgres {
         core.tasks.spawn(async move { stop.run_until_cancelled(news::follow(&follower, session)).await });
         let stop = until_stopped(&core);
         core.tasks.spawn(async move { stop.run_until_cancelled(sweeper.sweep(asked)).await });
+        let (stop, teller) = (until_stopped(&core), Arc::clone(&core));
+        core.tasks.spawn(async move { stop.run_until_cancelled(teller.number_events()).await });
         if core.advisory {
             let (stop, guarded) = (until_stopped(&core), Arc::clone(&core));
             core.tasks.spawn(async move { stop.run_until_cancelled(locks::guard(&guarded)).await });
@@ -230,6 +233,9 @@ impl Store for Postgres {
     }
 
     fn commit(&self, change: Change, now: Millis) -> Reply<bool> {
+        if change.event.is_some() || !change.cells.is_empty() {
+            return self.commit_beside(change, now);
+        }
         let goes_out = change.goes_out();
         let ends_turn = change.turn.is_some();
         let values = commit_values(change, goes_out, now, self.core.instance().0);
@@ -299,35 +305,36 @@ impl Store for Postgres {
         }
     }
 
-    // TODO-STORE
-    fn cell(&self, _: CellId, _: Millis) -> Reply<Option<Cell>> {
-        Reply::now(Ok(None))
+    fn cell(&self, id: CellId, _: Millis) -> Reply<Option<Cell>> {
+        self.cell_now(id)
     }
 
-    fn swap(&self, _: Swap, _: Millis) -> Reply<bool> {
-        Reply::now(Err(StoreError::Unavailable))
+    fn swap(&self, swap: Swap, _: Millis) -> Reply<bool> {
+        self.swap_beside(swap)
     }
 
-    fn due(&self, _: Kind, _: Duration, _: usize, _: Millis) -> Reply<Vec<(Name, Cell)>> {
-        Reply::now(Ok(Vec::new()))
+    fn due(&self, kind: Kind, within: Duration, most: usize, _: Millis) -> Reply<Vec<(Name, Cell)>> {
+        self.due_now(kind, within, most)
     }
 
-    fn cells(&self, _: Kind, _: usize, _: Millis) -> Reply<Vec<(Name, Cell)>> {
-        Reply::now(Ok(Vec::new()))
+    fn cells(&self, kind: Kind, most: usize, _: Millis) -> Reply<Vec<(Name, Cell)>> {
+        self.of_kind(kind, most)
     }
 
-    fn keep_events(&self, _: Keep) {}
+    fn keep_events(&self, keep: Keep) {
+        self.keep(keep);
+    }
 
     fn last_event(&self) -> Reply<Place> {
-        Reply::now(Ok(Place { epoch: 0, number: 0 }))
+        self.end_of_log()
     }
 
-    fn events(&self, _: Place, _: usize, _: Millis) -> Reply<Option<Vec<Event>>> {
-        Reply::now(Ok(Some(Vec::new())))
+    fn events(&self, after: Place, most: usize, _: Millis) -> Reply<Option<Vec<Event>>> {
+        self.events_after(after, most)
     }
 
     fn event_signal(&self) -> watch::Receiver<u64> {
-        watch::Sender::new(0).subscribe()
+        self.core.log.signal()
     }
 
     fn outlives_process(&self) -> bool {

@@ -12,6 +12,7 @@ use super::core::Core;
 use super::session::Session;
 use super::value::{Uuid, Value, column};
 use crate::protocol::record::{RecordId, ResourceId};
+use crate::store::cells::Topic;
 use crate::store::shared::{Instance, News};
 use crate::store::{ById, StoreError};
 
@@ -19,6 +20,10 @@ use crate::store::{ById, StoreError};
 const UNREAD: usize = 1024;
 /// How often it is asked what happened, behind a pooler.
 const POLL: Duration = Duration::from_millis(75);
+/// The same of what nobody on this instance is known to wait for.
+const POLL_TOLD: Duration = Duration::from_millis(200);
+/// What was heard is known for so long, in microseconds: longer than the store repeats it.
+const KEPT_MICROS: i64 = 4_000_000;
 /// How often a session that listens is looked after.
 const HEARTBEAT: Duration = Duration::from_secs(3);
 /// What is asked for at once.
@@ -112,11 +117,17 @@ impl Waits {
     }
 }
 
+/// The message that there are more events.
+const MORE_EVENTS: &str = "v";
+
 /// Reads one message. Messages for another instance, and what a newer build says, are nothing.
 fn read(payload: &str, own: Instance) -> Option<News> {
     let id = |text: &str| RecordId::parse(&text.replace('-', "")).map(|id| id.0);
     if let Some(record) = payload.strip_prefix('e') {
         return Some(News::Ended(RecordId(id(record)?)));
+    }
+    if let Some(topic) = payload.strip_prefix('t') {
+        return Some(News::Told(Topic(id(topic)?)));
     }
     let (instance, resource) = payload.strip_prefix('f')?.split_once(' ')?;
     let instance: i64 = instance.parse().ok()?;
@@ -153,18 +164,23 @@ async fn listen(core: &Core, mut session: Session) {
         return;
     }
     core.post.tell(News::Anything);
+    core.log.moved();
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     loop {
         tokio::select! {
             payload = session.messages.recv() => {
                 let Some(payload) = payload else { return };
-                if let Some(news) = read(&payload, core.instance()) {
+                if payload == MORE_EVENTS {
+                    core.log.moved();
+                } else if let Some(news) = read(&payload, core.instance()) {
                     core.waits.over(news);
                     core.post.tell(news);
                 }
             }
             _ = heartbeat.tick() => {
                 core.post.flush();
+                // A net: who began to read just now is told of nothing that was written meanwhile.
+                core.log.moved();
                 if !session.is_still_ours(core).await {
                     return;
                 }
@@ -176,17 +192,58 @@ async fn listen(core: &Core, mut session: Session) {
 /// Asks while somebody waits, until the store does not answer.
 async fn ask(core: &Core) {
     core.post.tell(News::Anything);
+    let mut heard = Heard::default();
+    let mut told_from = Instant::now();
     loop {
         let (records, resources) = core.waits.all();
+        core.post.flush();
+        if Instant::now() >= told_from {
+            if heard.ask(core).await.is_err() {
+                return;
+            }
+            told_from = Instant::now() + POLL_TOLD;
+        }
         if records.is_empty() && resources.is_empty() {
-            core.waits.more.notified().await;
+            let more = core.waits.more.notified();
+            // Either is a reason to look again.
+            drop(tokio::time::timeout_at(told_from, more).await);
             continue;
         }
-        core.post.flush();
         if ask_once(core, records, resources).await.is_err() {
             return;
         }
         tokio::time::sleep(POLL).await;
+    }
+}
+
+/// What was told to those that do not listen, as far as it was heard.
+#[derive(Default)]
+struct Heard {
+    /// Of late, and when: a transaction may come to an end a little after its moment.
+    topics: HashMap<Topic, i64, ById>,
+    until: i64,
+    events: i64,
+}
+
+impl Heard {
+    async fn ask(&mut self, core: &Core) -> Result<(), StoreError> {
+        let values = [Value::Number(Some(self.until))];
+        for row in core.link.step(&core.sql.poll_told, &values).await? {
+            let Some(at) = column::<i64>(&row, "at") else { continue };
+            if column::<i32>(&row, "kind") == Some(1) {
+                if std::mem::replace(&mut self.events, at) != at {
+                    core.log.moved();
+                }
+            } else if let Some(Uuid(topic)) = column(&row, "id") {
+                self.until = self.until.max(at);
+                if self.topics.insert(Topic(topic), at) != Some(at) {
+                    core.post.tell(News::Told(Topic(topic)));
+                }
+            }
+        }
+        let kept_from = self.until - KEPT_MICROS;
+        self.topics.retain(|_, at| *at > kept_from);
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ use crate::protocol::fingerprint::Fingerprint;
 use crate::protocol::record::{Before, Mark, Millis, Owner, Phase, Record, RecordId, ResourceId, Set, State};
 use crate::store::disk::format::{decode_state, encode_state};
 use crate::store::finished::Finished;
+use crate::store::shared::TurnEnd;
 use crate::store::{Change, Resolution, StoreError};
 
 /// As it stands in the column `phase`.
@@ -91,6 +92,7 @@ fn fits(before: Before, set: &Set) -> i32 {
 
 /// The parameters of a commit.
 pub(super) fn commit_values(change: Change, goes_out: bool, now: Millis, instance: u64) -> Vec<Value> {
+    // What stands beside comes behind it, see `beside`.
     let Change { id, owner, before, set, answer, version, resolution, turn, cells: _, event: _ } = change;
     let (kind, of_set) = match &set {
         Set::State(state) => (0, state_values(state)),
@@ -110,10 +112,17 @@ pub(super) fn commit_values(change: Change, goes_out: bool, now: Millis, instanc
     values.push(Value::Data(answer.map(crate::store::Encoded::into_bytes)));
     values.extend(move_values(version));
     values.extend(resolution_values(resolution));
-    values.push(Value::Id(turn.map(|turn| turn.resource.0)));
-    values.push(Value::Number(turn.map(|turn| turn.token.0.cast_signed())));
-    values.push(Value::Number(turn.and_then(|turn| turn.rest).map(whole_millis)));
+    values.extend(turn_values(turn));
     values
+}
+
+/// The parameters of a turn's end.
+pub(super) fn turn_values(turn: Option<TurnEnd>) -> [Value; 3] {
+    [
+        Value::Id(turn.map(|turn| turn.resource.0)),
+        Value::Number(turn.map(|turn| turn.token.0.cast_signed())),
+        Value::Number(turn.and_then(|turn| turn.rest).map(whole_millis)),
+    ]
 }
 
 /// The parameters of a version's move.

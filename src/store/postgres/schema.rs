@@ -15,13 +15,14 @@ use super::tls::Tls;
 use super::value::column;
 
 /// Each adds to the one before.
-const MIGRATIONS: [&[&str]; 2] = [
+const MIGRATIONS: [&[&str]; 3] = [
     &[
         include_str!("sql/001_tables.sql"),
         include_str!("sql/001_turns.sql"),
         include_str!("sql/001_records.sql"),
     ],
     &[include_str!("sql/002_advisory.sql")],
+    &[include_str!("sql/003_cells.sql")],
 ];
 
 /// The number of an advisory lock: the schema's own, made of its name.

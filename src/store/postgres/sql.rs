@@ -7,7 +7,19 @@ use super::schema::Schema;
 /// All of them, for one schema.
 pub(super) struct Sql {
     pub(super) claim: String,
+    pub(super) claim_in_turn: String,
     pub(super) commit: String,
+    /// A commit with what stands beside.
+    pub(super) commit_beside: String,
+    pub(super) swap: String,
+    pub(super) cell: String,
+    pub(super) due: String,
+    pub(super) cells: String,
+    pub(super) last_event: String,
+    pub(super) events: String,
+    pub(super) number_events: String,
+    pub(super) trim_events: String,
+    pub(super) poll_told: String,
     pub(super) read: String,
     pub(super) answer: String,
     pub(super) resolutions: String,
@@ -65,6 +77,13 @@ const POLL: &str = "
     where t.resource = any ($2) and t.token is null
         and coalesce(t.rest_until <= clock_timestamp(), true) and (t.line = '{}' or t.line[1] = $3)";
 
+/// What was told to those that do not listen since a moment and a little before, and the end of the log.
+const POLL_TOLD: &str = "
+    select 0 as kind, t.topic as id, (extract(epoch from t.moment) * 1000000)::bigint as at
+    from {s}.told t where t.moment > to_timestamp($1 / 1000000.0) - interval '2 seconds'
+    union all
+    select 1, null, l.last + (select count(*) from (select from {s}.outbox limit 1) o) from {s}.log l";
+
 impl Sql {
     /// `advisory`: turns are held by session locks too.
     pub(super) fn new(schema: &Schema, advisory: bool) -> Self {
@@ -73,11 +92,31 @@ impl Sql {
             let numbered: Vec<_> = (1..=parameters).map(|n| format!("${n}")).collect();
             schema.fill(&format!("select * from {{s}}.{function}({})", numbered.join(", ")))
         };
+        // The lease is read behind the turn's lock, by a function that looks anew.
+        let with_lease = |function: &str, parameters: usize, resource: &str| {
+            let taken = call(function, parameters);
+            schema.fill(&format!("{taken} x, lateral {{s}}.lease_3({resource}, x.turned) l"))
+        };
+        let (claim, take_turn) =
+            if advisory { ("claim_2", "take_turn_2") } else { ("claim_1", "take_turn_1") };
         let records =
             |rest: &str| schema.fill(&format!("select id, {RECORD} from {{s}}.record where {rest}"));
         Self {
-            claim: call(if advisory { "claim_2" } else { "claim_1" }, 16),
+            claim: call(claim, 16),
+            claim_in_turn: with_lease(claim, 16, "$14"),
             commit: call(if advisory { "commit_2" } else { "commit_1" }, 31),
+            commit_beside: call("commit_3", 40),
+            swap: call("swap_3", 13),
+            cell: sql("select stamp, {s}.left_3(due) as left_ms, value from {s}.cell where kind = $1 and name = $2"),
+            due: sql("select name, stamp, {s}.left_3(due) as left_ms, value from {s}.cell
+                where kind = $1 and due <= clock_timestamp() + $2 * interval '1 millisecond' order by due limit $3"),
+            cells: sql("select name, stamp, {s}.left_3(due) as left_ms, value from {s}.cell
+                where kind = $1 limit $2"),
+            last_event: call("last_event_3", 0),
+            events: call("events_3", 3),
+            number_events: sql("select {s}.number_events_3() as many"),
+            trim_events: sql("select {s}.trim_3($1, $2, $3) as more"),
+            poll_told: sql(POLL_TOLD),
             read: records("id = $1 and coalesce(expires_at > $2, true)"),
             answer: sql("select answer from {s}.record where id = $1"),
             resolutions: sql("select executed, who, why, moment, expires_at from {s}.resolution
@@ -92,7 +131,7 @@ impl Sql {
             scan_unknown: records("unsettled and phase = 3 and expires_at > $2 limit $1"),
             scan_all: records("coalesce(expires_at > $2, true) limit $1"),
             sweep: call("sweep_1", 3),
-            take_turn: call(if advisory { "take_turn_2" } else { "take_turn_1" }, 5),
+            take_turn: with_lease(take_turn, 5, "$1"),
             end_turn: call(if advisory { "end_turn_2" } else { "end_turn_1" }, 3),
             leave_line: call("leave_line_1", 2),
             end_rest: call("end_rest_1", 1),

@@ -11,11 +11,14 @@ type Failed = Box<dyn std::error::Error + Sync + Send>;
 pub(super) enum Value {
     Id(Option<[u8; 16]>),
     Ids(Vec<[u8; 16]>),
+    MaybeIds(Vec<Option<[u8; 16]>>),
     Number(Option<i64>),
+    Numbers(Vec<Option<i64>>),
     Int(i32),
     Phase(i16),
     Flag(Option<bool>),
     Data(Option<Bytes>),
+    Texts(Vec<Option<Bytes>>),
 }
 
 impl Value {
@@ -39,12 +42,14 @@ impl Value {
     pub(super) fn of_type(&self) -> Type {
         match self {
             Self::Id(_) => Type::UUID,
-            Self::Ids(_) => Type::UUID_ARRAY,
+            Self::Ids(_) | Self::MaybeIds(_) => Type::UUID_ARRAY,
             Self::Number(_) => Type::INT8,
+            Self::Numbers(_) => Type::INT8_ARRAY,
             Self::Int(_) => Type::INT4,
             Self::Phase(_) => Type::INT2,
             Self::Flag(_) => Type::BOOL,
             Self::Data(_) => Type::BYTEA,
+            Self::Texts(_) => Type::BYTEA_ARRAY,
         }
     }
 }
@@ -54,11 +59,14 @@ impl ToSql for Value {
         match self {
             Self::Id(id) => id.map(Uuid).to_sql(ty, out),
             Self::Ids(ids) => ids.iter().copied().map(Uuid).collect::<Vec<_>>().to_sql(ty, out),
+            Self::MaybeIds(ids) => ids.iter().map(|id| id.map(Uuid)).collect::<Vec<_>>().to_sql(ty, out),
             Self::Number(number) => number.to_sql(ty, out),
+            Self::Numbers(numbers) => numbers.to_sql(ty, out),
             Self::Int(number) => number.to_sql(ty, out),
             Self::Phase(phase) => phase.to_sql(ty, out),
             Self::Flag(flag) => flag.to_sql(ty, out),
             Self::Data(data) => data.as_deref().to_sql(ty, out),
+            Self::Texts(texts) => texts.iter().map(Option::as_deref).collect::<Vec<_>>().to_sql(ty, out),
         }
     }
 

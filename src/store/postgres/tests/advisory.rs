@@ -28,9 +28,10 @@ async fn open(url: &str, schema: &str) -> Arc<Postgres> {
 
 mod alone {
     use super::*;
-    use crate::store::conformance::{Case, on_each_case};
+    use crate::store::conformance::{Case, on_each_case, on_each_cell_case};
 
     on_each_case!((Case { store: open(&server().await.url(), &schema()).await, now: 1_000_000 }, ()));
+    on_each_cell_case!((Case { store: open(&server().await.url(), &schema()).await, now: 1_000_000 }, ()));
 }
 
 mod shared {

@@ -5,6 +5,7 @@
 mod servers;
 
 mod advisory;
+mod beside;
 mod conforms;
 mod crowds;
 mod faults;

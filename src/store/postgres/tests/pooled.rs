@@ -5,7 +5,7 @@ use tokio::sync::OnceCell;
 use super::servers::PgBouncer;
 use super::{open, options, schema, server};
 use crate::store::Store;
-use crate::store::conformance::{Case, on_each_case};
+use crate::store::conformance::{Case, on_each_case, on_each_cell_case};
 use crate::store::postgres::Postgres;
 
 /// Fewer sessions than connections: nothing may hold on to one.
@@ -18,6 +18,7 @@ mod alone {
     use super::*;
 
     on_each_case!((Case { store: open(&pooler().await.url(), &schema()).await, now: 1_000_000 }, ()));
+    on_each_cell_case!((Case { store: open(&pooler().await.url(), &schema()).await, now: 1_000_000 }, ()));
 }
 
 mod shared {

@@ -11,7 +11,7 @@ use crate::protocol::record::{Owner, Record, ResourceId, State};
 use crate::store::conformance::{answer, done, forwarded, id, mark, record};
 use crate::store::postgres::Postgres;
 use crate::store::shared::{TurnEnd, Turned, Wish};
-use crate::store::{Before, Change, Claimed, Move, Shared, Store};
+use crate::store::{Before, Change, Claimed, Event, Move, Shared, Store};
 
 const NOW: u64 = 1_000_000;
 
@@ -25,7 +25,7 @@ async fn taken(look: &Client) -> Vec<String> {
     taken
 }
 
-// S3: two round trips for a write without a turn, three with turn and version, one for a replay and none for the next.
+// S3: two round trips for a write without a turn and its event, three with turn and version, one for a replay and none for the next.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_costs_as_many_round_trips_as_it_must() {
     costs_what_it_must(false).await;
@@ -52,7 +52,8 @@ async fn costs_what_it_must(advisory: bool) {
     let sent = Record { state: State::Forwarded { mark: mark(0), status: None }, ..record(1, "/a") };
     assert!(matches!(store.claim(id(1), sent, NOW).await.unwrap(), Claimed::New));
     let change = Change::new(id(1), Owner(1), Before::Forwarded, done(NOW + 1000));
-    assert!(store.commit(Change { answer: answer(b"x"), ..change }, NOW).await.unwrap());
+    let event = Some(Event::from(&b"changed"[..]));
+    assert!(store.commit(Change { answer: answer(b"x"), event, ..change }, NOW).await.unwrap());
     let two = taken(&look).await;
     assert_eq!(two.len(), 2, "a write without a turn: {two:#?}");
 
@@ -79,7 +80,8 @@ async fn with_turn_and_version(store: &Arc<Postgres>) {
     let change = Change::new(id(2), Owner(2), Before::Forwarded, done(NOW + 1000));
     let turn = Some(TurnEnd { resource, token: Owner(2), rest: None });
     let version = Some(Move { resource, to: grant.numbers[0], later: None, ends_rest: false });
-    assert!(store.commit(Change { answer: answer(b"y"), turn, version, ..change }, NOW).await.unwrap());
+    let change = Change { answer: answer(b"y"), event: Some(Event::from(&b"changed"[..])), ..change };
+    assert!(store.commit(Change { turn, version, ..change }, NOW).await.unwrap());
 }
 
 /// A listener signs itself on a moment after the start.

@@ -1,5 +1,6 @@
 //! Both suites on a real Redis, and what can happen to one.
 
+mod beside;
 mod costs;
 mod failover;
 mod faults;

@@ -7,7 +7,7 @@ use super::{Options, Redis, now, options};
 use crate::protocol::record::{Owner, Record, ResourceId, State};
 use crate::store::conformance::{answer, done, forwarded, id, mark, record};
 use crate::store::shared::{Shared, TurnEnd, Turned, Wish};
-use crate::store::{Before, Change, Claimed, Move, Store};
+use crate::store::{Before, Change, Claimed, Event, Move, Store};
 
 /// Quiet beside what is asked of it.
 fn quiet(server: &server::Redis) -> Options {
@@ -21,7 +21,7 @@ async fn trips(monitor: &mut Monitor) -> usize {
     seen.len()
 }
 
-// S3: two for a fresh keyed write, one or none for its replay.
+// S3: two for a fresh keyed write and its event, one or none for its replay.
 #[tokio::test]
 async fn a_write_without_a_turn_is_two_and_its_replay_one_or_none() {
     let server = server::Redis::start().await;
@@ -30,7 +30,8 @@ async fn a_write_without_a_turn_is_two_and_its_replay_one_or_none() {
     let sent = Record { state: State::Forwarded { mark: mark(0), status: None }, ..record(1, "/d") };
     assert!(matches!(one.claim(id(1), sent, now).await.unwrap(), Claimed::New));
     let change = Change::new(id(1), Owner(1), Before::Forwarded, done(now + 60_000));
-    assert!(one.commit(Change { answer: answer(b"x"), ..change }, now).await.unwrap());
+    let event = Some(Event::from(&b"changed"[..]));
+    assert!(one.commit(Change { answer: answer(b"x"), event, ..change }, now).await.unwrap());
     assert_eq!(trips(&mut monitor).await, 2);
     for (store, wanted) in [(&two, 1), (&two, 0), (&one, 0)] {
         let claimed = store.claim(id(1), record(2, "/d"), now).await.unwrap();
@@ -40,7 +41,7 @@ async fn a_write_without_a_turn_is_two_and_its_replay_one_or_none() {
     }
 }
 
-// S3: three where it takes a turn and moves a version.
+// S3: three where it takes a turn, moves a version and tells of it.
 #[tokio::test]
 async fn a_write_in_its_turn_is_three() {
     let server = server::Redis::start().await;
@@ -54,7 +55,8 @@ async fn a_write_in_its_turn_is_three() {
     let change = Change::new(id(1), Owner(1), Before::Forwarded, done(now + 60_000));
     let version = Some(Move { resource, to: grant.numbers[0], later: None, ends_rest: false });
     let turn = Some(TurnEnd { resource, token: Owner(1), rest: None });
-    assert!(store.commit(Change { answer: answer(b"x"), version, turn, ..change }, now).await.unwrap());
+    let change = Change { answer: answer(b"x"), event: Some(Event::from(&b"changed"[..])), ..change };
+    assert!(store.commit(Change { version, turn, ..change }, now).await.unwrap());
     assert_eq!(trips(&mut monitor).await, 3);
     assert_eq!(store.minted(resource, now).await.unwrap(), store.minted_tag(resource, grant.numbers[0]));
     assert_eq!(trips(&mut monitor).await, 1);
