@@ -212,11 +212,16 @@ impl Store for Redis {
         let call = steps::commit(&change, holder, self.link.history(), now);
         let cache = Arc::clone(&self.cache);
         let answer = change.answer.map(super::Encoded::into_bytes).unwrap_or_default();
+        let end = match change.set {
+            Set::State(state @ State::Done { .. }) => Some(state),
+            Set::State(_) | Set::Replace(_) | Set::Remove => None,
+        };
         self.ask(call, move |said, _| {
             let mut said = said.list()?;
             let done = Said(said.next()?).number()?;
-            if let Some(value) = said.next() {
-                cache.put(change.id, finished(Said(value).record()?.0, answer));
+            if let Some((was, state)) = said.next().zip(end) {
+                let record = Record { state, ..Said(was).record()?.0 };
+                cache.put(change.id, finished(record, answer));
             }
             Some(done != 0)
         })

@@ -28,16 +28,17 @@ if tells then
     if set == 'S' then
       local stays = sub(standing, 45, 48)
       value = begins .. sub(standing, 5, 36) .. ARGV[10] .. stays .. struct.pack('>I4', #given)
-        .. sub(standing, 53, 52 + struct.unpack('>I4', stays)) .. given
+        .. sub(standing, 53, 52 + struct.unpack('>I4', stays)) .. given .. ARGV[12]
+      -- Who ended it knows all but what it was.
+      if new == 'D' then reply[2] = standing end
     else
-      value = begins .. sub(given, 5)
+      value = begins .. sub(given, 5) .. ARGV[12]
       if list then list = p .. 'u:' .. sub(given, 21, 36) end
     end
-    if new == 'D' then reply[2] = value end
     if life > 0 then
-      call('SET', key, value .. ARGV[12], 'PX', life)
+      call('SET', key, value, 'PX', life)
     else
-      call('SET', key, value .. ARGV[12])
+      call('SET', key, value)
     end
     if to and to ~= from then call('SADD', p .. 'i:' .. to, id) end
     if new == 'U' then
