@@ -8,6 +8,7 @@ mod changes;
 mod ending;
 pub(crate) mod hub;
 mod instances;
+mod jobs;
 mod journey;
 mod observed;
 mod reads;
@@ -24,7 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::agent_api;
 use crate::config::Config;
-use crate::config::checked::Mode;
+use crate::config::checked::{Mode, SecretKey};
 use crate::http::request::Peer;
 use crate::http::{Body, Reason, Refusal, Response};
 use crate::observe::{Metrics, RouteMetrics, Spans};
@@ -32,6 +33,7 @@ use crate::policy::admission::{self, Buffers};
 use crate::policy::detach::Detachable;
 use crate::policy::idempotency::Keys;
 use crate::policy::identity;
+use crate::policy::jobs::Jobs;
 use crate::policy::lease::Leases;
 use crate::policy::turn::Turns;
 use crate::route::{Entry, Table};
@@ -60,6 +62,8 @@ pub struct Gate {
     pub keys: Arc<Keys>,
     pub turns: Arc<Turns>,
     pub leases: Arc<Leases>,
+    /// Writes that run after they were answered (J1).
+    pub jobs: Arc<Jobs>,
     /// Who waits here for what is swapped anywhere.
     pub bells: Arc<Bells>,
     /// Who reads events here, or waits for a change (E1, E2).
@@ -87,6 +91,7 @@ impl Gate {
             leases,
             rules: ArcSwap::from_pointee(rules),
             keys: Keys::new(Arc::clone(&store), Arc::clone(&bells), tasks.clone()),
+            jobs: Jobs::new(config.store.secret.as_ref().map(SecretKey::expose)),
             bells,
             hub: Hub::new(&metrics),
             store,

@@ -28,6 +28,7 @@ mod harness_itself;
 mod http2;
 mod identity;
 mod in_flight;
+mod jobs;
 mod keys;
 mod leases;
 mod limits;

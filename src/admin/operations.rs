@@ -29,24 +29,27 @@ pub(super) struct Which {
 
 /// `GET /operations?state=unknown`.
 pub(super) async fn list(State(gate): State<Arc<Gate>>, Query(which): Query<Which>) -> Response {
-    let phase = match which.state.as_deref() {
-        None => None,
-        Some("queued") => Some(Phase::Claimed),
-        Some("running") => Some(Phase::Forwarded),
-        Some("done") => Some(Phase::Done),
-        Some("unknown") => Some(Phase::Unknown),
+    let phases: &[_] = match which.state.as_deref() {
+        None => &[None],
+        // A job that nobody runs, and a write that waits for its turn.
+        Some("queued") => &[Some(Phase::Queued), Some(Phase::Claimed)],
+        Some("running") => &[Some(Phase::Forwarded)],
+        Some("done") => &[Some(Phase::Done)],
+        Some("unknown") => &[Some(Phase::Unknown)],
         Some(_) => {
             return problem(StatusCode::BAD_REQUEST, "state is one of queued, running, done, unknown.");
         }
     };
-    match gate.store.scan(phase, MOST, now()).await {
-        Ok(mut found) => {
-            found.sort_by_key(|(_, record)| std::cmp::Reverse(record.started_at));
-            let rows: Vec<_> = found.iter().map(|(id, record)| row(*id, record)).collect();
-            Json(json!({"operations": rows})).into_response()
+    let mut found = Vec::new();
+    for phase in phases {
+        match gate.store.scan(*phase, MOST - found.len(), now()).await {
+            Ok(more) => found.extend(more),
+            Err(_) => return unavailable(),
         }
-        Err(_) => unavailable(),
     }
+    found.sort_by_key(|(_, record)| std::cmp::Reverse(record.started_at));
+    let rows: Vec<_> = found.iter().map(|(id, record)| row(*id, record)).collect();
+    Json(json!({"operations": rows})).into_response()
 }
 
 /// `GET /operations/{id}`, with what operators decided of it; that is known even when its key is free again.

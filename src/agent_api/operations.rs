@@ -93,7 +93,7 @@ fn percent_decoded(text: &str) -> Option<String> {
 pub fn shown(record: &Record) -> serde_json::Map<String, Value> {
     let mut members = serde_json::Map::new();
     let (state, status, completed) = match &record.state {
-        State::Claimed => ("queued", None, None),
+        State::Claimed | State::Queued => ("queued", None, None),
         State::Forwarded { status, .. } => ("running", *status, None),
         State::Done { status, completed_at, .. } => ("done", Some(*status), Some(*completed_at)),
         State::Unknown { since, .. } => ("unknown", None, Some(*since)),

@@ -94,6 +94,7 @@ pub(super) async fn enter(
         preconditions: &Preconditions::default(),
         rests: &|| false,
         outright: None,
+        jobs: false,
     };
     journey.wait_bound = Some(policy.max_wait);
     let began = Instant::now();
@@ -114,6 +115,8 @@ pub(super) async fn enter(
             claim.give_up(With::default()).await;
             Err(Reason::InternalError(Executed::No).into())
         }
+        // A job's fingerprint is of another path.
+        Entry::Accepted => Err(Reason::InternalError(Executed::No).into()),
     }
 }
 

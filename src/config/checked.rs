@@ -22,6 +22,7 @@ pub struct Config {
     pub identity: Vec<HeaderName>,
     pub limits: Limits,
     pub store: Store,
+    pub jobs: Jobs,
     pub events: Events,
     pub log: Log,
     /// What holds for keys of requests to Onceward itself: what the top says.
@@ -66,6 +67,28 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+/// 32 bytes that are not shown: their `Debug` is `"***"`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretKey([u8; 32]);
+
+impl SecretKey {
+    /// Wraps what must not be shown.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes themselves, for whom they are meant.
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("\"***\"")
+    }
+}
+
 /// Limits of the listeners and of everything that is not a route's own (F4).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
@@ -87,6 +110,8 @@ pub struct Limits {
 pub struct Store {
     pub url: StoreUrl,
     pub max_memory: usize,
+    /// What stored requests are sealed with (J1); `None`: not set.
+    pub secret: Option<SecretKey>,
     /// How long a silent instance counts as alive (S3).
     pub alive: Duration,
     /// Replicas of a Redis that must have a write.
@@ -117,6 +142,15 @@ pub enum StoreUrl {
     Redis(Secret),
     /// The URL, which may hold a password.
     Postgres(Secret),
+}
+
+/// `[jobs]` (J1).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Jobs {
+    /// How many wait.
+    pub max_waiting: usize,
+    /// How long a write that cannot be sent is tried.
+    pub give_up: Duration,
 }
 
 /// `[events]`: the stream of events (E1).
@@ -179,6 +213,8 @@ pub struct Route {
     pub leases: Option<Leases>,
     pub limits: RouteLimits,
     pub events: EventsOf,
+    /// An agent may ask to be answered before its write runs (J1).
+    pub takes_jobs: bool,
     pub on_store_failure: OnStoreFailure,
 }
 

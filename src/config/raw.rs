@@ -34,7 +34,7 @@ tables! {
         /// Leases, for every route that does not say otherwise; `false` is for none.
         leases: Short<bool, Leases>,
         /// Writes that run after they were answered.
-        jobs: Tunes<Jobs>,
+        jobs: Jobs,
         /// The stream of events, or the default of the routes' `events`.
         events: Short<EventsOf, Events>,
         /// The log.
@@ -142,7 +142,7 @@ tables! {
         /// What records, bodies, counters, events and leases may take in memory.
         max_memory: Size = "512MiB",
         /// 32 bytes in hex or base64, for stored requests. Empty: not set.
-        secret: Later<Secret>,
+        secret: Secret = "",
         /// How long a silent instance counts as alive.
         alive: Time = "10s",
         /// Redis: replicas that must have a write.
@@ -280,7 +280,7 @@ tables! {
         /// The resource a write changes. Default: the path.
         resource: Pattern,
         /// Whether an agent may ask to be answered before its write runs.
-        r#async: Later<bool> = false,
+        r#async: bool = false,
         /// The store.
         store: RouteStore,
         /// Idempotency keys.

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use http::uri::Authority;
 
-use super::checked::{EventsOf, Guard, Idempotency, Mode, OnStoreFailure, Route, RouteLimits, Upstream};
+use super::checked::{
+    EventsOf, Guard, Idempotency, Mode, OnStoreFailure, Route, RouteLimits, Store, StoreUrl, Upstream,
+};
 use super::choice::{Short, in_full};
 use super::policies;
 use super::problem::Kind;
@@ -28,6 +30,8 @@ pub(super) struct Top {
     mode: Mode,
     events: EventsOf,
     policies: Policies,
+    /// What jobs lack (J1).
+    jobs_lack: Option<&'static str>,
     /// `--upstream`: every route's.
     upstream: Option<Authority>,
 }
@@ -46,6 +50,7 @@ impl Top {
     pub(super) fn of(
         root: raw::Root,
         limits: &raw::Limits,
+        store: &Store,
         upstream: Option<Authority>,
         reader: &mut Reader<'_>,
     ) -> Self {
@@ -69,7 +74,8 @@ impl Top {
             Some(At { value: Short::Short(of), .. }) => of,
             Some(At { value: Short::Long(_), .. }) | None => EventsOf::All,
         };
-        Self { mode: or(root.mode, Mode::Enforce), events, policies, upstream }
+        let jobs_lack = jobs_lack(store, reader);
+        Self { mode: or(root.mode, Mode::Enforce), events, policies, jobs_lack, upstream }
     }
 
     /// What holds for keys of requests to Onceward itself.
@@ -143,6 +149,10 @@ fn route(given: raw::Route, top: &Top, reader: &mut Reader<'_>) -> Option<Route>
     let resource = given.resource.and_then(|at| template("a resource", &at, captures, reader));
     let mut version = policies::version(own.version, top_policies.version, guard, captures, reader);
     version.required.retain(|method| !reads.contains(method));
+    let takes_jobs = given.r#async.as_ref().is_some_and(|at| at.value);
+    if let Some(at) = given.r#async.as_ref().filter(|at| at.value) {
+        jobs(guard, top.jobs_lack, &at.spot, reader);
+    }
     let upstream = match (&top.upstream, in_full(given.upstream, raw::Upstream::of).url) {
         (Some(authority), _) => authority.clone(),
         (None, Some(url)) => url.value.0,
@@ -162,6 +172,7 @@ fn route(given: raw::Route, top: &Top, reader: &mut Reader<'_>) -> Option<Route>
         leases: policies::leases(own.leases, top_policies.leases, guard),
         limits: limits(own.limits.over(top_policies.limits)),
         events: or(given.events, events_by_guard(guard, top.events)),
+        takes_jobs,
         on_store_failure: or(table(given.store).on_failure, OnStoreFailure::Closed),
         path,
         resource,
@@ -184,6 +195,29 @@ fn events_by_guard(guard: Guard, top: EventsOf) -> EventsOf {
     match guard {
         Guard::State | Guard::Tool => top,
         Guard::Read | Guard::None => EventsOf::Off,
+    }
+}
+
+/// What stands in the way of jobs on every route (J1). A secret that is wrong was told already.
+fn jobs_lack(store: &Store, reader: &Reader<'_>) -> Option<&'static str> {
+    if store.url == StoreUrl::Memory {
+        return Some(
+            "needs a store that outlives the process, and \"memory:\" does not; set store.url to disk:PATH, redis://… \
+             or postgres://…",
+        );
+    }
+    let lacks = store.secret.is_none() && !reader.is_wrong("store.secret");
+    lacks.then_some("needs store.secret to seal stored requests with: 32 bytes in hex or base64")
+}
+
+/// Reports what makes `async = true` impossible.
+fn jobs(guard: Guard, lack: Option<&str>, spot: &Spot, reader: &mut Reader<'_>) {
+    if matches!(guard, Guard::Read | Guard::None) {
+        let what = "goes with the guards \"state\" and \"tool\" only: the others have no keyed writes";
+        reader.report(Kind::Value, spot, what);
+    }
+    if let Some(lack) = lack {
+        reader.report(Kind::Value, spot, lack);
     }
 }
 

@@ -7,7 +7,9 @@ use http::HeaderName;
 use http::header::AUTHORIZATION;
 
 use super::Over;
-use super::checked::{Config, Events, EventsOf, Limits, Locks, Log, LogFormat, Server, Store, StoreUrl};
+use super::checked::{
+    Config, Events, EventsOf, Jobs, Limits, Locks, Log, LogFormat, Secret, SecretKey, Server, Store, StoreUrl,
+};
 use super::choice::Short;
 use super::places::upstream;
 use super::problem::Kind;
@@ -39,17 +41,18 @@ pub(super) fn settle(mut root: raw::Root, over: &Over<'_>, reader: &mut Reader<'
     let limits = table(root.limits.take());
     let server = server(table(root.server.take()), over, reader);
     let identity = identity(table(root.identity.take()));
-    let store = store(table(root.store.take()));
+    let store = store(table(root.store.take()), reader);
+    let jobs = jobs(table(root.jobs.take()));
     let log = log(table(root.log.take()));
     let events = events(root.events.as_ref());
     let mut given = root.routes.take().map_or_else(Vec::new, |list| list.value.0);
     if given.is_empty() && over.upstream.is_some() {
         given.push(At { value: routes::everything(), spot: Spot::argument("--upstream") });
     }
-    let top = routes::Top::of(root, &limits, upstream, reader);
+    let top = routes::Top::of(root, &limits, &store, upstream, reader);
     let own = top.own();
     let routes = routes::settle(given, &top, reader);
-    Config { server, identity, limits: listeners(limits), store, events, log, own, routes }
+    Config { server, identity, limits: listeners(limits), store, jobs, events, log, own, routes }
 }
 
 /// What an argument of the command line spells.
@@ -119,8 +122,9 @@ fn listeners(given: raw::Limits) -> Limits {
     }
 }
 
-fn store(given: raw::Store) -> Store {
+fn store(given: raw::Store, reader: &mut Reader<'_>) -> Store {
     Store {
+        secret: given.secret.and_then(|at| secret(&at, reader)),
         url: given.url.map_or(StoreUrl::Memory, |at| at.value.0),
         max_memory: or(given.max_memory, 512 * MIB),
         alive: or(given.alive, seconds(10)),
@@ -144,6 +148,54 @@ fn events(given: Option<&At<Short<EventsOf, raw::Events>>>) -> Events {
         readers: or(given.readers, 1024),
         heartbeat: or(given.heartbeat, seconds(15)),
     }
+}
+
+/// 32 bytes; empty stands for none.
+fn secret(given: &At<Secret>, reader: &mut Reader<'_>) -> Option<SecretKey> {
+    let text = given.value.expose().trim();
+    if text.is_empty() {
+        return None;
+    }
+    let bytes = if text.len() == 64 { from_hex(text) } else { from_base64(text) };
+    let key = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()).map(SecretKey::new);
+    if key.is_none() {
+        let what = "is not 32 bytes in hex (64 digits) or base64 (44 characters), such as `openssl rand -hex 32` gives";
+        reader.report(Kind::Value, &given.spot, what);
+    }
+    key
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<_>> = text.chars().map(|digit| digit.to_digit(16)).collect();
+    let bytes = digits?;
+    let pairs = bytes.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte * 16 + digit));
+    pairs.map(|byte| u8::try_from(byte).ok()).collect()
+}
+
+/// Base64 in either alphabet, with or without its padding (RFC 4648).
+fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let (mut bytes, mut bits, mut held) = (Vec::new(), 0_u32, 0_u32);
+    for character in text.trim_end_matches('=').bytes() {
+        let value = match character {
+            b'A'..=b'Z' => character - b'A',
+            b'a'..=b'z' => character - b'a' + 26,
+            b'0'..=b'9' => character - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            _ => return None,
+        };
+        (held, bits) = (held << 6 | u32::from(value), bits + 6);
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push(u8::try_from(held >> bits & 0xff).ok()?);
+        }
+        held &= (1 << bits) - 1;
+    }
+    (held == 0).then_some(bytes)
+}
+
+fn jobs(given: raw::Jobs) -> Jobs {
+    Jobs { max_waiting: or(given.max_waiting, 10_000), give_up: or(given.give_up, seconds(3600)) }
 }
 
 fn log(given: raw::Log) -> Log {

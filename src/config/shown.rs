@@ -16,6 +16,7 @@ pub fn shown(config: &Config) -> Json {
         "identity": { "header": identity },
         "limits": limits(&config.limits),
         "store": store(&config.store),
+        "jobs": { "max_waiting": config.jobs.max_waiting, "give_up": time(config.jobs.give_up) },
         "events": events(&config.events),
         "log": log(&config.log),
         // Of Onceward's own; every route has all of it itself.
@@ -27,7 +28,8 @@ pub fn shown(config: &Config) -> Json {
 /// What of `[server]` and `[store]` differs: none of it changes without a restart (C3).
 pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let Server { listen, admin, admin_token, shutdown_grace, threads } = &old.server;
-    let Store { url, max_memory, alive, wait_replicas, prefix, schema, turns, connections } = &old.store;
+    let Store { url, max_memory, alive, wait_replicas, prefix, schema, turns, connections, secret } =
+        &old.store;
     [
         ("server.listen", *listen != new.server.listen),
         ("server.admin", *admin != new.server.admin),
@@ -36,6 +38,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("server.threads", *threads != new.server.threads),
         ("store.url", *url != new.store.url),
         ("store.max_memory", *max_memory != new.store.max_memory),
+        ("store.secret", *secret != new.store.secret),
         ("store.alive", *alive != new.store.alive),
         ("store.wait_replicas", *wait_replicas != new.store.wait_replicas),
         ("store.prefix", *prefix != new.store.prefix),
@@ -106,6 +109,7 @@ fn store(store: &Store) -> Json {
         StoreUrl::Redis(url) | StoreUrl::Postgres(url) => without_secrets(url.expose()),
     };
     let mut shown = json!({ "url": url, "max_memory": size(store.max_memory) });
+    add(&mut shown, "secret", store.secret.as_ref().map(|_| "***".into()));
     match &store.url {
         StoreUrl::Memory | StoreUrl::Disk(_) => {}
         StoreUrl::Redis(_) => {
@@ -159,6 +163,7 @@ fn route(route: &Route) -> Json {
         "reads": names(&route.reads),
         "guard": route.guard.word(),
         "mode": route.mode.word(),
+        "async": route.takes_jobs,
         "events": route.events.word(),
         "store": { "on_failure": route.on_store_failure.word() },
         "idempotency": idempotency(&route.idempotency),

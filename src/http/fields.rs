@@ -42,6 +42,11 @@ pub fn strip_request(headers: &mut HeaderMap) {
     });
 }
 
+/// Takes off what was for one hop only, and all that `Connection` names (RFC 9110 §7.6.1).
+pub fn strip_hops(headers: &mut HeaderMap) {
+    strip(headers, |name| is_hop_by_hop(name) || matches!(name, "expect" | "content-length"));
+}
+
 /// Fields of an upstream's answer that never reach the agent (F2).
 pub fn strip_answer(headers: &mut HeaderMap) {
     strip(headers, |name| {

@@ -77,7 +77,7 @@ impl Refusal {
     /// The refusal as an answer.
     pub fn into_response(self, subject: &Subject) -> Response {
         let reason = &self.reason;
-        let retry_after = reason.retry_after();
+        let retry_after = self.retry_after();
         let mut response = Response::new(Body::Empty);
         *response.status_mut() = reason.status();
         let headers = response.headers_mut();
@@ -86,6 +86,9 @@ impl Refusal {
         set(headers, fields::X_SHOULD_RETRY, if retry_after.is_some() { "true" } else { "false" });
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.kept {
+            set(headers, fields::ONCEWARD_RETRY, "new-key");
         }
         if let Some(allow) = &self.allow {
             set(headers, header::ALLOW, allow);
@@ -104,6 +107,25 @@ impl Refusal {
         set(headers, header::CONTENT_TYPE, media_type);
         *response.body_mut() = Body::Full(Bytes::from(text));
         response
+    }
+
+    /// P2; where the key keeps this answer, the next try needs another one.
+    fn detail(&self, subject: &Subject) -> String {
+        let detail = self.reason.detail(subject);
+        if !self.kept {
+            return detail;
+        }
+        if self.reason.retry() == Retry::SameKey {
+            let Subject { method, path, .. } = subject;
+            let why =
+                if let Reason::UpstreamUnreachable(why) = &self.reason { why } else { self.reason.title() };
+            return format!(
+                "{method} {path} could not be sent ({}) for as long as a job is tried, so nothing was done. Send it again \
+                 with a new Idempotency-Key.",
+                quoted(why)
+            );
+        }
+        format!("{}, with a new Idempotency-Key.", detail.trim_end_matches('.'))
     }
 
     fn json(&self, subject: &Subject, retry_after: Option<u64>) -> String {
@@ -135,10 +157,10 @@ impl Refusal {
         put("type", format!("urn:problem:onceward:{}", reason.code()).into());
         put("title", reason.title().into());
         put("status", reason.status().as_u16().into());
-        put("detail", reason.detail(subject).into());
+        put("detail", self.detail(subject).into());
         put("code", reason.code().into());
         put("executed", reason.executed().as_str().into());
-        put("retry", reason.retry().as_str().into());
+        put("retry", self.retry().as_str().into());
         if let Some(seconds) = retry_after {
             put("retry_after", seconds.into());
         }
@@ -167,7 +189,7 @@ impl Refusal {
     }
 
     fn markdown(&self, subject: &Subject, retry_after: Option<u64>) -> String {
-        let mut text = format!("# {}\n\n{}\n\n", self.reason.title(), self.reason.detail(subject));
+        let mut text = format!("# {}\n\n{}\n\n", self.reason.title(), self.detail(subject));
         let current = self.current().map(|current| ("current".to_owned(), Value::from(current)));
         for (name, value) in self.members(subject, retry_after).into_iter().chain(current) {
             if matches!(name.as_str(), "title" | "detail") {

@@ -20,15 +20,28 @@ pub struct Refusal {
     pub operation: Option<String>,
     /// Fields beside the problem itself, such as `Allow`.
     pub allow: Option<String>,
+    /// It is the answer that is kept under its key (J1): another try needs another key.
+    pub kept: bool,
 }
 
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
-        Self { reason, route: None, resource: None, operation: None, allow: None }
+        Self { reason, route: None, resource: None, operation: None, allow: None, kept: false }
     }
 }
 
 impl Refusal {
+    /// What to do next: not under a key that keeps this answer.
+    pub fn retry(&self) -> Retry {
+        let retry = self.reason.retry();
+        if self.kept && retry == Retry::SameKey { Retry::NewKey } else { retry }
+    }
+
+    /// As [`Reason::retry_after`].
+    pub fn retry_after(&self) -> Option<u64> {
+        if self.kept { None } else { self.reason.retry_after() }
+    }
+
     /// Says which record the refusal is about (P1).
     #[must_use]
     pub fn about(mut self, operation: String) -> Self {

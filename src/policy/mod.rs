@@ -4,6 +4,7 @@ pub mod admission;
 pub mod detach;
 pub mod idempotency;
 pub mod identity;
+pub mod jobs;
 pub mod lease;
 pub mod publish;
 pub mod turn;

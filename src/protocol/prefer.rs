@@ -48,6 +48,11 @@ impl Prefer {
 /// The preferences of all field lines but `wait`, which is used up here, as one line; `None` where none is left. The
 /// others are the upstream's to honor (RFC 7240 §2).
 pub fn without_wait(values: &[&[u8]]) -> Option<Vec<u8>> {
+    without(values, &["wait"])
+}
+
+/// The same without those of any names.
+pub fn without(values: &[&[u8]], names: &[&str]) -> Option<Vec<u8>> {
     let mut left = Vec::new();
     for value in values {
         let mut rest: &[u8] = value;
@@ -57,7 +62,8 @@ pub fn without_wait(values: &[&[u8]]) -> Option<Vec<u8>> {
             let member = member.trim_ascii();
             let (preference, _parameters) = split(member, b';');
             let (name, _value) = split(preference, b'=');
-            if member.is_empty() || name.trim_ascii().eq_ignore_ascii_case(b"wait") {
+            let name = name.trim_ascii();
+            if member.is_empty() || names.iter().any(|used| name.eq_ignore_ascii_case(used.as_bytes())) {
                 continue;
             }
             if !left.is_empty() {
@@ -169,6 +175,8 @@ mod tests {
             let lines: Vec<_> = values.iter().map(|value| value.as_bytes()).collect();
             assert_eq!(without_wait(&lines).as_deref(), left.map(str::as_bytes), "{values:?}");
         }
+        let both: &[u8] = b"respond-async, return=minimal, wait=3";
+        assert_eq!(without(&[both], &["wait", "respond-async"]).as_deref(), Some(&b"return=minimal"[..]));
     }
 
     proptest! {

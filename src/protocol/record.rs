@@ -1,6 +1,7 @@
 //! What is kept of one operation, and what a retry is told by it (section K).
 //!
-//! `claimed -> forwarded -> done | unknown`: each step is a compare-and-swap by the claim's [`Owner`], so a late
+//! `claimed -> forwarded -> done | unknown`, and `claimed -> queued -> claimed` where it was answered before it ran
+//! (J1): each step is a compare-and-swap by the claim's [`Owner`], so a late
 //! finisher cannot overwrite a newer one. A claimed record may be run again, a forwarded one never.
 
 use std::sync::Arc;
@@ -95,6 +96,8 @@ pub struct Record {
 pub enum State {
     /// Nothing went out yet.
     Claimed,
+    /// A job that nobody runs now (J1): its request stands in a cell beside it.
+    Queued,
     /// The first byte may be on its way, or is. `status` is there once a streamed answer began (K10).
     Forwarded {
         mark: Option<Box<Mark>>,
@@ -133,15 +136,27 @@ pub struct Mark {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     Claimed,
+    Queued,
     Forwarded,
     Done,
     Unknown,
+}
+
+impl Phase {
+    /// Whether its end is open (K6).
+    pub fn runs(self) -> bool {
+        match self {
+            Self::Claimed | Self::Queued | Self::Forwarded => true,
+            Self::Done | Self::Unknown => false,
+        }
+    }
 }
 
 impl State {
     pub fn phase(&self) -> Phase {
         match self {
             Self::Claimed => Phase::Claimed,
+            Self::Queued => Phase::Queued,
             Self::Forwarded { .. } => Phase::Forwarded,
             Self::Done { .. } => Phase::Done,
             Self::Unknown { .. } => Phase::Unknown,
@@ -151,7 +166,7 @@ impl State {
     /// When the record may be forgotten; `None` while it runs (K15).
     pub fn expires_at(&self) -> Option<Millis> {
         match self {
-            Self::Claimed | Self::Forwarded { .. } => None,
+            Self::Claimed | Self::Queued | Self::Forwarded { .. } => None,
             Self::Done { expires_at, .. } | Self::Unknown { expires_at, .. } => Some(*expires_at),
         }
     }
@@ -170,14 +185,14 @@ impl State {
     fn mark(&self) -> Option<&Mark> {
         match self {
             Self::Forwarded { mark, .. } | Self::Unknown { mark, .. } => mark.as_deref(),
-            Self::Claimed | Self::Done { .. } => None,
+            Self::Claimed | Self::Queued | Self::Done { .. } => None,
         }
     }
 
     fn mark_mut(&mut self) -> Option<&mut Mark> {
         match self {
             Self::Forwarded { mark, .. } | Self::Unknown { mark, .. } => mark.as_deref_mut(),
-            Self::Claimed | Self::Done { .. } => None,
+            Self::Claimed | Self::Queued | Self::Done { .. } => None,
         }
     }
 }
@@ -186,6 +201,7 @@ impl State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Before {
     Claimed,
+    Queued,
     Forwarded,
     /// Claimed or forwarded: after a step whose reply was lost nobody knows which.
     Running,
@@ -196,6 +212,7 @@ impl Before {
     fn fits(self, phase: Phase) -> bool {
         match self {
             Self::Claimed => phase == Phase::Claimed,
+            Self::Queued => phase == Phase::Queued,
             Self::Forwarded => phase == Phase::Forwarded,
             Self::Running => matches!(phase, Phase::Claimed | Phase::Forwarded),
             Self::Unknown => phase == Phase::Unknown,
@@ -286,7 +303,7 @@ impl Record {
             return Verdict::Reused;
         }
         match &self.state {
-            State::Claimed | State::Forwarded { .. } => Verdict::Running,
+            State::Claimed | State::Queued | State::Forwarded { .. } => Verdict::Running,
             State::Done { kept: true, .. } => Verdict::Replay,
             State::Done { kept: false, status, .. } => Verdict::NotKept { status: *status },
             State::Unknown { .. } => Verdict::Unknown,
@@ -379,6 +396,25 @@ mod tests {
             (Some(record(1, unknown())), Before::Forwarded, &go, Step::Lost),
             (Some(record(2, unknown())), Before::Forwarded, &Set::Remove, Step::Lost),
             (Some(record(1, unknown())), Before::Unknown, &Set::Replace(record(2, forwarded())), Step::Apply),
+            (Some(record(1, State::Claimed)), Before::Claimed, &Set::State(State::Queued), Step::Apply),
+            (Some(record(1, State::Queued)), Before::Claimed, &Set::State(State::Queued), Step::Already),
+            (Some(record(1, State::Queued)), Before::Claimed, &go, Step::Lost),
+            (Some(record(1, State::Queued)), Before::Running, &Set::Remove, Step::Lost),
+            (Some(record(1, State::Queued)), Before::Queued, &Set::Remove, Step::Apply),
+            (
+                Some(record(1, State::Queued)),
+                Before::Queued,
+                &Set::Replace(record(2, State::Claimed)),
+                Step::Apply,
+            ),
+            (
+                Some(record(2, State::Claimed)),
+                Before::Queued,
+                &Set::Replace(record(3, State::Claimed)),
+                Step::Lost,
+            ),
+            (Some(record(1, forwarded())), Before::Forwarded, &Set::State(State::Queued), Step::Apply),
+            (Some(record(1, unknown())), Before::Forwarded, &Set::State(State::Queued), Step::Lost),
             (
                 Some(record(2, forwarded())),
                 Before::Unknown,

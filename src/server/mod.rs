@@ -74,6 +74,7 @@ impl Running {
             Ok(interrupted) => tracing::warn!(interrupted, "operations were cut off and are unknown now"),
             Err(_) => return Err(NotStarted("store.url: the store cannot be read".to_owned())),
         }
+        gate.find_jobs().await.map_err(NotStarted)?;
         let (accepting, connections) = (CancellationToken::new(), TaskTracker::new());
         let mut listeners = Vec::new();
         for address in &config.server.listen {
@@ -92,6 +93,7 @@ impl Running {
             tokio::spawn(Arc::clone(&gate.leases).watch()),
             tokio::spawn(Arc::clone(&gate).follow_news()),
             tokio::spawn(Arc::clone(&gate).follow_events()),
+            tokio::spawn(Arc::clone(&gate).run_jobs()),
             tokio::spawn(Arc::clone(&gate).settle_lapsed(config.store.alive / 3)),
         ];
         for listener in listeners {

@@ -168,16 +168,17 @@ impl Ledger {
     /// `shared`: an instance that was taken for dead may know the outcome after all (S3).
     pub(super) fn stepped(&mut self, step: Moved, shared: bool) -> Held {
         let Moved { id, from, to } = step;
-        use Phase::{Claimed, Done, Forwarded, Unknown};
+        use Phase::{Claimed, Done, Forwarded, Queued, Unknown};
         let legal = match (from, to) {
-            (None, Some(Claimed)) | (Some(Claimed), None | Some(Claimed | Forwarded)) => true,
+            (None, Some(Claimed)) | (Some(Claimed), None | Some(Claimed | Queued | Forwarded)) => true,
+            (Some(Queued), None | Some(Claimed | Done)) => true,
             (None, Some(Forwarded)) | (Some(Unknown), None | Some(Claimed | Done)) if shared => true,
             (Some(Forwarded), _) | (Some(Unknown), Some(Forwarded)) => true,
             (Some(Done), Some(Done)) => true,
-            (None | Some(Claimed | Done | Unknown), _) => false,
+            (None | Some(Claimed | Queued | Done | Unknown), _) => false,
         };
         hold(legal, Check::LegalStep, || format!("{from:?} became {to:?}"))?;
-        let Some(key) = self.keys.get(&id).filter(|_| matches!(to, None | Some(Claimed))) else {
+        let Some(key) = self.keys.get(&id).filter(|_| matches!(to, None | Some(Claimed | Queued))) else {
             return Ok(());
         };
         hold(key.effects == 0 && key.live == 0, Check::FreeMeansNotRun, || {

@@ -56,6 +56,11 @@ impl Pending {
         self.claim.as_ref().is_some_and(Claim::is_keyed)
     }
 
+    /// Whether its agent was answered before it ran (J1).
+    fn is_job(&self) -> bool {
+        self.claim.as_ref().is_some_and(Claim::is_job)
+    }
+
     /// What this status means here.
     pub(super) fn meaning(&self, status: StatusCode) -> Meaning {
         let meaning = meaning(status.as_u16(), server_errors(self.route.idempotency.on_5xx));
@@ -141,11 +146,16 @@ impl Pending {
         let next = next.filter(|_| names_next && meaning == Meaning::Keep);
         let keyed = self.is_keyed();
         along.event = self.told(status, meaning, next.as_ref());
-        publish::dress(&mut head, &self.route, next, meaning == Meaning::Keep && keyed);
+        let kept = keyed && (meaning == Meaning::Keep || (meaning == Meaning::Release && self.is_job()));
+        publish::dress(&mut head, &self.route, next, kept);
         let ended = match meaning {
             Meaning::Keep => {
                 let answer = keyed.then(|| encoded(&head, &body));
                 Ended::Done { status: status.as_u16(), answer }
+            }
+            // A job is not sent twice, whatever its upstream says of the first time (J1).
+            Meaning::Release if kept => {
+                Ended::Done { status: status.as_u16(), answer: Some(encoded(&head, &body)) }
             }
             Meaning::Release => Ended::Released,
             Meaning::Unknown => Ended::Unknown,
@@ -153,12 +163,12 @@ impl Pending {
         match self.end(ended, &along).await {
             Ok(expires_at) => {
                 let mut response = Response::from_parts(head, Body::Full(body));
-                if let Some(expires_at) = expires_at.filter(|_| meaning == Meaning::Keep && keyed) {
+                if let Some(expires_at) = expires_at.filter(|_| kept) {
                     set_expires(&mut response, expires_at);
                 }
                 Ok(response)
             }
-            Err(again) if meaning == Meaning::Keep => {
+            Err(again) if meaning == Meaning::Keep || kept => {
                 let answer = encoded(&head, &body);
                 tasks.spawn(self.store_later(again, along, Some(answer)));
                 Err(Reason::ResultNotStored { upstream_status: status.as_u16() })
@@ -309,6 +319,7 @@ impl Pending {
         };
         let ended = match meaning {
             Meaning::Keep => Ended::Done { status: status.as_u16(), answer: None },
+            Meaning::Release if self.is_job() => Ended::Done { status: status.as_u16(), answer: None },
             Meaning::Release => Ended::Released,
             Meaning::Unknown => Ended::Unknown,
         };

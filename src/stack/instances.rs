@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::recovery::Terms;
 use super::{Gate, Rules};
 use crate::http::timestamp::now;
+use crate::policy::jobs;
 use crate::protocol::record::{Record, RecordId, ResourceId, State};
 #[cfg(test)]
 use crate::simulation::teeth::{Bad, is};
@@ -83,7 +84,12 @@ impl Gate {
             State::Claimed => {
                 let resource = ResourceId::new(&record.resource);
                 let turn = Some(TurnEnd { resource, token: record.owner, rest: None });
-                let change = Change::new(id, record.owner, Before::Claimed, Set::Remove);
+                // A job waits for another to run it (J1).
+                let set = match self.store.cell(jobs::cell(id), now()).await? {
+                    Some(_) => Set::State(State::Queued),
+                    None => Set::Remove,
+                };
+                let change = Change::new(id, record.owner, Before::Claimed, set);
                 self.store.commit(Change { turn, ..change }, now()).await.map(drop)
             }
             #[cfg(test)]
@@ -99,7 +105,7 @@ impl Gate {
             State::Forwarded { .. } => {
                 self.became_unknown(id, record, &Terms::of(rules, record), Some(ago)).await
             }
-            State::Done { .. } | State::Unknown { .. } => Ok(()),
+            State::Queued | State::Done { .. } | State::Unknown { .. } => Ok(()),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::telling::left_unknown;
 use super::{Gate, Rules};
 use crate::config::checked::{EventsOf, Source};
 use crate::http::timestamp::{millis, now};
+use crate::policy::jobs;
 use crate::protocol::record::{Mark, Millis, Phase, Record, RecordId, ResourceId, State};
 use crate::store::shared::TurnEnd;
 use crate::store::{Before, Change, Move, Set, StoreError};
@@ -99,7 +100,10 @@ impl Gate {
         });
         let event = left_unknown(terms.events, &record.resource, id);
         let change = Change::new(id, record.owner, Before::Forwarded, Set::State(state));
-        self.store.commit(Change { version, turn, event, ..change }, now()).await.map(drop)
+        // A job that was out is none any more (J1).
+        let job = self.store.cell(jobs::cell(id), now()).await?;
+        let cells = job.map(|cell| jobs::gone(id, cell.stamp)).into_iter().collect();
+        self.store.commit(Change { version, turn, cells, event, ..change }, now()).await.map(drop)
     }
 
     /// The rest begins anew, and with it the wait for a minted version's second move (V8).

@@ -1,5 +1,6 @@
 //! A write, stage by stage (R7): up to its record here, then in its turn, then as it goes out.
 
+mod accept;
 mod in_turn;
 mod leased;
 mod sent;
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
+
+use self::accept::accepted;
 
 use super::telling::Telling;
 use super::{Gate, Journey, Rules};
@@ -47,6 +50,8 @@ pub(super) struct Write {
     must_finish: MustFinish,
     /// The body's share of `limits.buffered`.
     held: Option<Held>,
+    /// It was accepted before, and is to run now (J1).
+    job: Option<Claim>,
     /// The life of this instance before anything was claimed in it (S3).
     life: Option<Instance>,
     /// The store could not be reached and the write passes all the same (S4): there is nobody to tell of it.
@@ -100,11 +105,23 @@ impl Write {
             budget: journey.budget,
             must_finish: MustFinish::default(),
             held: None,
+            job: None,
             life: None,
             past_store: false,
             lease: None,
             told: Told { story: journey.story.clone(), resource: None, wait_bound: None },
         }
+    }
+
+    /// The same for a job that this instance has taken in this life.
+    pub(super) fn run_job(
+        mut self,
+        claim: Claim,
+        life: Option<Instance>,
+    ) -> impl Future<Output = (Result<Response, Refusal>, Told)> + Send {
+        self.told.story.key = Some(claim.id);
+        (self.job, self.life) = (Some(claim), life);
+        self.run()
     }
 
     pub(super) fn must_finish(&self) -> MustFinish {
@@ -121,6 +138,66 @@ impl Write {
 
     /// The order of R7: the first that fails answers.
     async fn stages(&mut self) -> Result<Response, Refusal> {
+        let job = self.job.take();
+        let (mut claimed, content) = match self.prepare().await {
+            Ok(prepared) => prepared,
+            Err(refusal) => {
+                if let Some(job) = job {
+                    job.give_up(With::default()).await;
+                }
+                return Err(refusal);
+            }
+        };
+        // A job has its record already (J1).
+        if job.is_some() {
+            claimed.claim = job;
+        } else if let Some(answer) = self.record(&mut claimed, &content).await? {
+            return Ok(answer);
+        }
+        self.ahead(claimed).await
+    }
+
+    /// The record, before lease, turn and version: a retry whose own first run moved the version is no conflict. Some:
+    /// this is its answer.
+    async fn record(&mut self, claimed: &mut Claimed, content: &Bytes) -> Result<Option<Response>, Refusal> {
+        let route = Arc::clone(&self.entry.route);
+        if let Some(key) = claimed.key.clone() {
+            let print = self.fingerprint(content);
+            let mut entered = self.enter(&key, print, claimed).await?;
+            if self.wants_job()
+                && let Some(Entered::Run(claim)) = entered
+            {
+                // Boxed: every write would be as large as one that is accepted ahead.
+                let waits = Box::pin(self.accept(claimed, claim, content)).await?;
+                entered = match waits {
+                    true => Box::pin(self.enter(&key, print, claimed)).await?,
+                    false => Some(Entered::Accepted),
+                };
+            }
+            match entered {
+                Some(Entered::Replayed(response)) => {
+                    self.told.story.outcome = Outcome::Replayed;
+                    return Ok(Some(response));
+                }
+                Some(Entered::Accepted) => return Ok(Some(accepted(&key))),
+                Some(Entered::Run(claim)) => claimed.claim = Some(claim),
+                Some(Entered::Again(claim, rerun)) => {
+                    if let Some(mark) = claim.first_mark() {
+                        // An upstream that honors keys may know it only as it was spelled first (K16).
+                        claimed.key = Some(key.spelled(mark.quoted_key));
+                    }
+                    (claimed.claim, claimed.rerun) = (Some(claim), Some(rerun));
+                }
+                None => {}
+            }
+        } else if self.takes_turn() || route.version.source == Source::Mint {
+            claimed.claim = self.note(claimed).await?;
+        }
+        Ok(None)
+    }
+
+    /// What comes before the record.
+    async fn prepare(&mut self) -> Result<(Claimed, Bytes), Refusal> {
         let route = Arc::clone(&self.entry.route);
         // A key where one is required, before the body is read (K1, K2).
         let key = idempotency::key(&self.request.headers, route.idempotency.required)?;
@@ -145,8 +222,7 @@ impl Write {
             None => None,
         };
         let resource = ResourceId::new(&name);
-        // The record, before lease, turn and version: a retry whose own first run moved the version is no conflict.
-        let mut claimed = Claimed {
+        let claimed = Claimed {
             claim: None,
             rerun: None,
             preconditions,
@@ -159,26 +235,11 @@ impl Write {
             leased: None,
             fence: None,
         };
-        if let Some(key) = claimed.key.clone() {
-            let print = self.fingerprint(&content);
-            match self.enter(&key, print, &mut claimed).await? {
-                Some(Entered::Replayed(response)) => {
-                    self.told.story.outcome = Outcome::Replayed;
-                    return Ok(response);
-                }
-                Some(Entered::Run(claim)) => claimed.claim = Some(claim),
-                Some(Entered::Again(claim, rerun)) => {
-                    if let Some(mark) = claim.first_mark() {
-                        // An upstream that honors keys may know it only as it was spelled first (K16).
-                        claimed.key = Some(key.spelled(mark.quoted_key));
-                    }
-                    (claimed.claim, claimed.rerun) = (Some(claim), Some(rerun));
-                }
-                None => {}
-            }
-        } else if self.takes_turn() || route.version.source == Source::Mint {
-            claimed.claim = self.note(&claimed).await?;
-        }
+        Ok((claimed, content))
+    }
+
+    /// Into the turn, with what was claimed.
+    async fn ahead(&mut self, mut claimed: Claimed) -> Result<Response, Refusal> {
         let again = claimed.rerun.is_some();
         let operation = claimed.claim.as_ref().map(|claim| claim.id);
         // The lease before the line, so that a stranger does not wait in it (L3).
@@ -262,7 +323,8 @@ impl Write {
         let id = RecordId::new(Space::Enforced, &self.principal, key.text());
         self.told.story.key = Some(id);
         let policy = &route.idempotency;
-        let unasked = if policy.in_flight == InFlight::Wait { policy.max_wait } else { Duration::ZERO };
+        let waits = policy.in_flight == InFlight::Wait && !self.wants_job();
+        let unasked = if waits { policy.max_wait } else { Duration::ZERO };
         let wait_until = self.budget.waits_until(policy.max_wait, unasked);
         let resource = asking.resource;
         let gate = Arc::clone(&self.gate);
@@ -286,6 +348,7 @@ impl Write {
             gone: self.request.peer.gone.as_ref(),
             preconditions: &asking.preconditions,
             rests: &rests,
+            jobs: route.takes_jobs,
             outright: outright.as_ref(),
         };
         let began = wait_until.map(|_| Instant::now());
@@ -311,7 +374,7 @@ impl Write {
     /// The mark of a write that nothing stands in front of: no turn, and nothing to compare. Where each step is a
     /// round trip it is claimed as forwarded.
     fn outright(&self, asking: &Claimed) -> Option<Mark> {
-        let at_once = !self.takes_turn() && asking.preconditions.is_empty();
+        let at_once = !self.takes_turn() && asking.preconditions.is_empty() && !self.wants_job();
         let quoted_key = asking.key.as_ref().is_some_and(IdempotencyKey::quoted);
         (at_once && self.gate.store.shared().is_some()).then_some(Mark {
             compared: None,
@@ -324,7 +387,7 @@ impl Write {
 
     /// The turn on this instance, if it is free and the store has to be asked for another (Q4).
     fn early(&self, asking: &Claimed, token: Owner) -> Option<(Turn, Wish)> {
-        if !self.takes_turn() || !self.gate.turns.are_shared() {
+        if !self.takes_turn() || !self.gate.turns.are_shared() || self.wants_job() {
             return None;
         }
         let turn = self.gate.turns.at_once(&self.wanted(asking, Some(token)))?;

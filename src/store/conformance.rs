@@ -78,7 +78,7 @@ impl Case {
     async fn followed(&self, n: u64) -> bool {
         match self.store.read(id(n), self.now).await.unwrap().unwrap().state {
             State::Forwarded { mark, .. } | State::Unknown { mark, .. } => mark.unwrap().followed,
-            other @ (State::Claimed | State::Done { .. }) => panic!("{other:?}"),
+            other @ (State::Claimed | State::Queued | State::Done { .. }) => panic!("{other:?}"),
         }
     }
 }
@@ -324,7 +324,7 @@ pub(super) async fn only_what_expired_is_forgotten(case: &Case) {
 macro_rules! on_each_cell_case {
     ($case:expr) => {
         $crate::store::conformance::on_each_case!($case; cells: a_cell_is_swapped_by_compare
-            cells_are_swapped_together_or_not_at_all a_cell_goes_with_its_record what_is_due_comes_soonest_first
+            cells_are_swapped_together_or_not_at_all a_job_is_nobodys_between_its_tries a_cell_goes_with_its_record what_is_due_comes_soonest_first
             events_come_in_the_order_of_commits a_place_that_is_not_held_is_gone one_of_many_gets_the_cell);
     };
 }

@@ -245,7 +245,7 @@ impl Model {
         self.rows.retain(|_, row| match row.record.state.phase() {
             Phase::Claimed => false,
             Phase::Forwarded => !forgets,
-            Phase::Done | Phase::Unknown => true,
+            Phase::Queued | Phase::Done | Phase::Unknown => true,
         });
         self.untold.clear();
         // Reserved ahead, and given up with the process.

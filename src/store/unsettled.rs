@@ -22,7 +22,7 @@ impl Unsettled {
             Some(Phase::Unknown) if from != Some(Phase::Unknown) => self.add(id, resource),
             // One that runs again is as unsettled as before, until its end is known.
             Some(Phase::Unknown | Phase::Forwarded) => {}
-            Some(Phase::Claimed | Phase::Done) | None => self.remove(id, resource),
+            Some(Phase::Claimed | Phase::Queued | Phase::Done) | None => self.remove(id, resource),
         }
     }
 
@@ -70,6 +70,7 @@ pub(super) fn follow(record: &mut Record) -> bool {
         State::Forwarded { mark: None, .. }
         | State::Unknown { mark: None, .. }
         | State::Claimed
+        | State::Queued
         | State::Done { .. } => false,
     }
 }

@@ -255,8 +255,6 @@ fn leases_are_where_writes_are_protected() {
 fn what_is_not_built_is_told() {
     for rest in [
         "[server]\ntls = { cert = \"c\", key = \"k\" }",
-        "[store]\nsecret = \"x\"",
-        "async = true",
         "upstream.http2 = true",
         "upstream.ca = \"ca.pem\"",
         "[[queues]]\nname = \"n\"\nsource = \"http://h\"\nheaders = { A = \"b\" }",
@@ -284,6 +282,43 @@ fn what_is_not_built_is_told() {
     let problems = with_route("[jobs]\nmax_waiting = \"5\"\ngive = 1").unwrap_err();
     let kinds: Vec<_> = problems.iter().map(|problem| problem.kind).collect();
     assert_eq!(kinds, [config::Kind::Type, config::Kind::Name], "{problems}");
+}
+
+// J1, C1: jobs need a store that keeps them, and a secret that seals them
+#[test]
+fn what_jobs_need_is_told() {
+    let hex = "0123456789abcdefABCDEF0123456789000102030405060708090a0b0c0d0e0f";
+    let jobs = |guard: &str, store: &str| {
+        load(&format!(
+            "[[routes]]\npath = \"/\"\nupstream = \"http://h\"\nguard = \"{guard}\"\nasync = true\n[store]\n{store}"
+        ))
+    };
+    let disk = |secret: &str| format!("url = \"disk:/s\"\nsecret = \"{secret}\"");
+    let read = |secret: &str| {
+        let config = jobs("tool", &disk(secret)).unwrap_or_else(|problems| panic!("{secret}: {problems}"));
+        *config.store.secret.expect("a secret").expose()
+    };
+    let bytes = read(hex);
+    assert_eq!((bytes[0], bytes[9], bytes[16], bytes[31]), (0x01, 0xcd, 0x00, 0x0f));
+    assert_eq!(
+        read("ASNFZ4mrze+rze8BI0VniQABAgMEBQYHCAkKCwwNDg8="),
+        read("ASNFZ4mrze-rze8BI0VniQABAgMEBQYHCAkKCwwNDg8")
+    );
+    for (guard, store, place, expected) in [
+        ("tool", "", "onceward.toml:5:9", "memory:"),
+        ("state", "url = \"disk:/s\"", "onceward.toml:5:9", "needs store.secret"),
+        ("tool", &disk(""), "onceward.toml:5:9", "needs store.secret"),
+        ("tool", &disk(&hex[1..]), "onceward.toml:8:10", "is not 32 bytes in hex"),
+        ("tool", &disk(&hex.replace('a', "g")), "onceward.toml:8:10", "is not 32 bytes in hex"),
+        ("tool", &disk("AAAA"), "onceward.toml:8:10", "is not 32 bytes in hex"),
+        ("read", &disk(hex), "onceward.toml:5:9", "no keyed writes"),
+        ("none", &disk(hex), "onceward.toml:5:9", "no keyed writes"),
+    ] {
+        let lines = wrong(jobs(guard, store));
+        let fits = lines.len() == 1 && lines[0].starts_with(place) && lines[0].contains(expected);
+        assert!(fits, "{guard} {store}: {lines:?}");
+        assert!(!lines[0].contains("0405060708"), "the secret is told: {lines:?}");
+    }
 }
 
 // C1: with only an upstream, one `state` route on `/{*path}`

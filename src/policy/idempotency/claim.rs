@@ -30,6 +30,10 @@ pub struct Claim {
     prior: Option<State>,
     /// What is told of the end that it gets when it is dropped (E1).
     last_word: Option<Event>,
+    /// It is a job's (J1): what takes its cell away goes with its end. Released it is queued again, not freed.
+    job: Option<Box<Put>>,
+    /// It is becoming a job, and nobody knows whether the store took that.
+    queues: bool,
     /// It is being ended in the background: dropped there, the runtime itself ends.
     is_left: bool,
 }
@@ -78,8 +82,35 @@ impl Claim {
             keyless: false,
             prior: None,
             last_word: None,
+            job: None,
+            queues: false,
             is_left: false,
         }
+    }
+
+    pub(super) fn of_job(keys: &Arc<Keys>, id: RecordId, owner: Owner, ttl: Millis, gone: Put) -> Self {
+        let mut claim = Self::new(keys, id, owner, ttl);
+        claim.job = Some(Box::new(gone));
+        claim
+    }
+
+    /// Whether its agent was answered before it runs.
+    pub fn is_job(&self) -> bool {
+        self.job.is_some()
+    }
+
+    /// Makes a job of it (J1): from here on it is nobody's until somebody takes it. `gone` takes its cell away again.
+    ///
+    /// # Errors
+    /// 503 where it cannot be stored; then it is no job, now or as soon as the store can say so.
+    pub async fn queue(mut self, cell: Put, gone: Put) -> Result<(), Reason> {
+        (self.job, self.queues) = (Some(Box::new(gone)), true);
+        let with = With { cells: vec![cell], ..With::default() };
+        self.step(Before::Claimed, Set::State(State::Queued), None, with, now()).await.map_err(refused)?;
+        self.phase = Phase::Done;
+        // Who waits for the key waits for a job now.
+        self.keys.waiting.wake_all(self.id);
+        Ok(())
     }
 
     /// Claimed as forwarded, where there is such a mark: dropped before the call it is released all the same.
@@ -143,7 +174,9 @@ impl Claim {
     pub fn first_mark(&self) -> Option<&Mark> {
         match &self.prior {
             Some(State::Unknown { mark, .. }) => mark.as_deref(),
-            Some(State::Claimed | State::Forwarded { .. } | State::Done { .. }) | None => None,
+            Some(State::Claimed | State::Queued | State::Forwarded { .. } | State::Done { .. }) | None => {
+                None
+            }
         }
     }
 
@@ -186,6 +219,7 @@ impl Claim {
         match self.phase {
             Phase::Claimed if self.doubtful => Before::Running,
             Phase::Claimed => Before::Claimed,
+            Phase::Queued => Before::Queued,
             Phase::Forwarded => Before::Forwarded,
             Phase::Done | Phase::Unknown => Before::Unknown,
         }
@@ -217,8 +251,13 @@ impl Claim {
     ///
     /// # Errors
     /// Where the store cannot take it; the claim is then still forwarded, and can be ended again (K4).
-    pub async fn end(&mut self, ended: Ended, with: With) -> Result<Millis, NotRecorded> {
+    pub async fn end(&mut self, ended: Ended, mut with: With) -> Result<Millis, NotRecorded> {
         let at = now();
+        match &ended {
+            Ended::Released if self.job.is_some() => return self.queue_again(with, at).await.map(|()| at),
+            Ended::Done { .. } | Ended::Unknown => with.cells.extend(self.job.as_deref().cloned()),
+            Ended::Released => {}
+        }
         let expires_at = at.saturating_add(self.ttl);
         let (state, answer, phase) = match ended {
             Ended::Done { .. } if self.keyless => {
@@ -270,6 +309,25 @@ impl Claim {
         self.phase = Phase::Done;
         self.keys.waiting.wake_all(self.id);
         Ok(Some(expires_at))
+    }
+
+    /// Nothing went out: the job waits for its next try.
+    async fn queue_again(&mut self, with: With, at: Millis) -> Result<(), NotRecorded> {
+        self.step(self.before(), Set::State(State::Queued), None, with, at).await?;
+        self.phase = Phase::Done;
+        Ok(())
+    }
+
+    /// It was to become a job, and nobody knows whether it did: nobody was told so, and it is none.
+    async fn undo_queue(&self) -> Result<(), NotRecorded> {
+        let gone = With { cells: self.job.as_deref().cloned().into_iter().collect(), ..With::default() };
+        let none = With::default();
+        match self.step(Before::Claimed, Set::Remove, None, none, now()).await {
+            Err(NotRecorded::Lost) => self.step(Before::Queued, Set::Remove, None, gone, now()).await,
+            done => done,
+        }?;
+        self.keys.waiting.wake_all(self.id);
+        Ok(())
     }
 
     /// Gives the key to the one that has waited longest for it, or frees it (K6). No version moves with that.
@@ -336,6 +394,7 @@ impl Claim {
             let with = With { event: self.last_word.clone(), ..With::default() };
             let ended = match self.prior.clone() {
                 Some(prior) => self.put_back(prior).await,
+                None if self.queues => self.undo_queue().await,
                 None if self.phase == Phase::Claimed => self.end(Ended::Released, with).await.map(drop),
                 None => self.end(Ended::Unknown, with).await.map(drop),
             };
@@ -366,8 +425,8 @@ impl Drop for Claim {
             return;
         }
         let (keys, mark, prior) = (Arc::clone(&self.keys), self.mark.take(), self.prior.take());
-        let last_word = self.last_word.take();
-        let left = Self { keys, mark, prior, last_word, is_left: true, ..*self };
+        let (last_word, job) = (self.last_word.take(), self.job.take());
+        let left = Self { keys, mark, prior, last_word, job, is_left: true, ..*self };
         self.phase = Phase::Done;
         let keys = Arc::clone(&left.keys);
         // Outside of a runtime nobody is left who could be told.

@@ -1,6 +1,7 @@
 //! What a request with a key meets (K5–K7, K10–K12).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -14,8 +15,12 @@ use crate::http::{Reason, Refusal, Response};
 use crate::protocol::entity_tag::Preconditions;
 use crate::protocol::fingerprint::Fingerprint;
 use crate::protocol::record::{Mark, Millis, Owner, Record, RecordId, State, Verdict};
+use crate::store::cells::Kind;
 use crate::store::shared::{Turned, Wish};
-use crate::store::{Before, Change, Claimed, Set, StoreError};
+use crate::store::{Before, CellId, Change, Claimed, Encoded, Put, Set, StoreError};
+
+/// How often a job is looked at that another instance may take and end without a word.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A request with a key.
 pub struct Ask<'a> {
@@ -35,6 +40,8 @@ pub struct Ask<'a> {
     pub preconditions: &'a Preconditions,
     /// Whether the resource rests (Q5): asked when it counts, for a rest may begin while this request waits.
     pub rests: &'a (dyn Fn() -> bool + Sync),
+    /// Whether a write of this route may be a job (J1).
+    pub jobs: bool,
     /// Nothing stands between its claim and its call: it is claimed as forwarded, with this.
     pub outright: Option<&'a Mark>,
 }
@@ -55,6 +62,8 @@ pub enum Entry {
     Again(Claim, Rerun),
     /// Nothing: this is its answer (K7).
     Replayed(Response),
+    /// Nothing: it is a job whose end is open (J1).
+    Accepted,
 }
 
 /// What must hold before an unknown operation runs again.
@@ -189,6 +198,13 @@ impl Keys {
         match standing.verdict(&ask.fingerprint, now()) {
             Verdict::First => Ok(Met::Again),
             Verdict::Reused => Err(about(Reason::KeyReused)),
+            Verdict::Running if self.is_job(ask, &standing).await? => {
+                // Nobody takes a job's place.
+                let Some(until) = ask.wait_until else { return Ok(Met::Entry(Entry::Accepted)) };
+                let record = self.watch(ask.id, until).await.map_err(refused)?;
+                let runs = record.is_some_and(|record| record.state.phase().runs());
+                Ok(if runs { Met::Entry(Entry::Accepted) } else { Met::Again })
+            }
             Verdict::Running if ask.wait_until.is_some() => Ok(Met::Wait(yours)),
             Verdict::Running => Err(about(Reason::InFlight)),
             Verdict::NotKept { status } => Err(about(Reason::ResponseNotKept { upstream_status: status })),
@@ -199,6 +215,61 @@ impl Keys {
             }
             Verdict::Unknown => self.try_again(ask, standing).await,
         }
+    }
+
+    /// Whether a record that runs is one that was answered before.
+    async fn is_job(&self, ask: &Ask<'_>, standing: &Record) -> Result<bool, Refusal> {
+        if standing.state == State::Queued || !ask.jobs {
+            return Ok(standing.state == State::Queued);
+        }
+        let id = CellId { kind: Kind::Job, name: ask.id.0 };
+        Ok(self.store.cell(id, now()).await.map_err(refused)?.is_some())
+    }
+
+    /// Takes a job that nobody runs, to run it (J1). `None`: somebody else did. `gone` takes its cell away.
+    ///
+    /// # Errors
+    /// Where the store does not say.
+    pub async fn take_job(
+        self: &Arc<Self>,
+        id: RecordId,
+        standing: &Record,
+        ttl: Millis,
+        gone: Put,
+    ) -> Result<Option<Claim>, StoreError> {
+        let owner = self.next_owner();
+        let record = Record { owner, state: State::Claimed, ..standing.clone() };
+        let claim = Claim::of_job(self, id, owner, ttl, gone);
+        let change = Change::new(id, standing.owner, Before::Queued, Set::Replace(record));
+        if self.store.commit(change, now()).await? {
+            return Ok(Some(claim));
+        }
+        claim.not_taken();
+        Ok(None)
+    }
+
+    /// Ends a job that is not to be tried again with an answer (J1). Nothing is done where it is queued no longer.
+    ///
+    /// # Errors
+    /// Where the store does not take it; it is tried again then.
+    pub async fn end_job(
+        &self,
+        id: RecordId,
+        standing: &Record,
+        status: u16,
+        answer: Encoded,
+        (ttl, gone): (Millis, Put),
+    ) -> Result<(), StoreError> {
+        let at = now();
+        let done = State::Done { status, kept: true, completed_at: at, expires_at: at.saturating_add(ttl) };
+        let change = Change::new(id, standing.owner, Before::Queued, Set::State(done));
+        let puts = vec![gone];
+        let change = Change { answer: Some(answer), cells: puts.clone(), ..change };
+        if self.store.commit(change, at).await? {
+            self.bells.ring_for(&puts);
+            self.waiting.wake_all(id);
+        }
+        Ok(())
     }
 
     /// The kept answer of a `Done` record (K7); K10 where it was let go.
@@ -250,6 +321,7 @@ impl Keys {
             State::Forwarded { mark: None, .. }
             | State::Unknown { mark: None, .. }
             | State::Claimed
+            | State::Queued
             | State::Done { .. } => true,
         }))
     }
@@ -264,7 +336,8 @@ impl Keys {
         let woken = self.waiting.join(ask.id, Record { state: State::Claimed, ..yours });
         // It may have ended between the look and the place in the line.
         let ended = match self.watched(ask.id).await.map_err(refused)? {
-            Some(record) => !matches!(record.state, State::Claimed | State::Forwarded { .. }),
+            // A job is waited for in another way.
+            Some(record) => !record.state.phase().runs() || record.state == State::Queued,
             None => true,
         };
         if ended {
@@ -342,15 +415,16 @@ impl Keys {
         loop {
             let ended = self.waiting.watch(id);
             let record = self.watched(id).await?;
-            let runs =
-                record.as_ref().is_some_and(|r| matches!(r.state, State::Claimed | State::Forwarded { .. }));
+            let runs = record.as_ref().is_some_and(|record| record.state.phase().runs());
+            let queued = record.as_ref().is_some_and(|record| record.state == State::Queued);
             if !runs || Instant::now() >= until {
                 drop(ended);
                 self.waiting.tidy(id);
                 return Ok(record);
             }
             // Whether it was woken or the time is over, it looks again.
-            drop(tokio::time::timeout_at(until, ended).await);
+            let look = if queued { until.min(Instant::now() + LOOK) } else { until };
+            drop(tokio::time::timeout_at(look, ended).await);
         }
     }
 

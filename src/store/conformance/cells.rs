@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Case, done, forwarded, id};
-use crate::protocol::record::Owner;
+use super::{Case, done, forwarded, id, record};
+use crate::protocol::record::{Owner, Phase, Record, State};
 use crate::store::cells::{Kind, Topic};
 use crate::store::{Before, Cell, CellId, Change, Event, Keep, Place, Put, Set, Swap};
 
@@ -107,6 +107,35 @@ pub(crate) async fn a_cell_goes_with_its_record(case: &Case) {
     assert!(case.step(2, 2, Before::Claimed, forwarded(1)).await);
     assert!(case.step(2, 2, Before::Forwarded, Set::Remove).await);
     assert_eq!(case.text(lease(1)).await.as_deref(), Some("held"));
+}
+
+/// J1, K17: a job is nobody's while it is queued, whoever tried it; its cell goes with its end.
+pub(crate) async fn a_job_is_nobodys_between_its_tries(case: &Case) {
+    let job = CellId { kind: Kind::Job, name: id(1).0 };
+    let queued = || Set::State(State::Queued);
+    let of = |owner, state| Record { owner: Owner(owner), state, ..record(1, "/a") };
+    assert!(case.claim(1, 1).await);
+    let put = |was, to| vec![put(job, was, to)];
+    let change = Change::new(id(1), Owner(1), Before::Claimed, queued());
+    let change = Change { cells: put(None, Some(cell(7, None, "sealed"))), ..change };
+    for _ in 0..2 {
+        assert!(case.store.commit(change.clone(), case.now).await.unwrap());
+    }
+    assert_eq!((case.phase(1).await, case.text(job).await.as_deref()), (Some(Phase::Queued), Some("sealed")));
+    assert!(!case.claim(1, 9).await, "it is claimed by nobody, and stands");
+    assert!(!case.step(1, 1, Before::Running, Set::Remove).await);
+    assert!(case.step(1, 1, Before::Queued, Set::Replace(of(2, State::Claimed))).await);
+    assert!(!case.step(1, 1, Before::Queued, Set::Replace(of(3, State::Claimed))).await, "it is taken");
+    assert!(case.step(1, 2, Before::Claimed, queued()).await);
+    assert_eq!(case.phase(1).await, Some(Phase::Queued));
+    assert!(case.step(1, 2, Before::Queued, Set::Replace(of(4, State::Claimed))).await);
+    assert!(case.step(1, 4, Before::Claimed, forwarded(1)).await);
+    assert!(case.step(1, 4, Before::Forwarded, queued()).await, "nothing was sent after all");
+    assert!(case.step(1, 4, Before::Queued, Set::Replace(of(5, State::Claimed))).await);
+    assert!(case.step(1, 5, Before::Claimed, forwarded(1)).await);
+    let end = Change::new(id(1), Owner(5), Before::Forwarded, done(case.now + 1000));
+    assert!(case.store.commit(Change { cells: put(Some(7), None), ..end }, case.now).await.unwrap());
+    assert_eq!((case.phase(1).await, case.text(job).await), (Some(Phase::Done), None));
 }
 
 /// L1, J3: whose time has come is found, the soonest first.

@@ -311,7 +311,7 @@ impl Staged {
     fn finished_until(&self) -> Option<Millis> {
         match self.record.as_ref()?.state {
             State::Done { expires_at, .. } => Some(expires_at),
-            State::Claimed | State::Forwarded { .. } | State::Unknown { .. } => None,
+            State::Claimed | State::Queued | State::Forwarded { .. } | State::Unknown { .. } => None,
         }
     }
 }

@@ -30,6 +30,7 @@ enum State1 {
     Forwarded { mark: Option<Mark1>, status: Option<u16> },
     Done { status: u16, kept: bool, completed_at: Millis, expires_at: Millis },
     Unknown { mark: Option<Mark1>, since: Millis, expires_at: Millis },
+    Queued,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -172,6 +173,7 @@ impl From<&State> for State1 {
         let mark = |mark: &Option<Box<Mark>>| mark.as_deref().map(Mark1::from);
         match state {
             State::Claimed => Self::Claimed,
+            State::Queued => Self::Queued,
             State::Forwarded { mark: marked, status } => {
                 Self::Forwarded { mark: mark(marked), status: *status }
             }
@@ -195,6 +197,7 @@ impl TryFrom<State1> for State {
         let mark = |mark: Option<Mark1>| mark.map(|mark| Mark::try_from(mark).map(Box::new)).transpose();
         Ok(match plain {
             State1::Claimed => Self::Claimed,
+            State1::Queued => Self::Queued,
             State1::Forwarded { mark: marked, status } => Self::Forwarded { mark: mark(marked)?, status },
             State1::Done { status, kept, completed_at, expires_at } => {
                 Self::Done { status, kept, completed_at, expires_at }

@@ -17,7 +17,7 @@ use super::beside::Beside;
 use super::file::Meta;
 use super::read::{Finished, Found};
 use super::reserved::Reserved;
-use crate::protocol::record::{Millis, Owner, Phase, Record, RecordId, ResourceId, Set, Step, step};
+use crate::protocol::record::{Millis, Owner, Phase, Record, RecordId, ResourceId, Set, State, Step, step};
 use crate::store::minted::{Counter, Minted, Number};
 use crate::store::unsettled::Unsettled;
 use crate::store::{ById, Change, StoreError};
@@ -35,6 +35,8 @@ struct Open {
     record: Record,
     /// Whether it stands in the file.
     stored: bool,
+    /// It stands there as a job that nobody runs, which is what it is again after a crash (J1).
+    queued: bool,
 }
 
 #[derive(Default)]
@@ -155,7 +157,7 @@ impl Image {
                 expired.stored
             });
             self.count(record);
-            shard.open.insert(id, Open { record: record.clone(), stored });
+            shard.open.insert(id, Open { record: record.clone(), stored, queued: false });
             Ok(None)
         });
         claimed.unwrap_or(Err(StoreError::Unavailable))
@@ -192,6 +194,10 @@ impl Image {
     pub(super) fn step_in_memory(&self, change: &Change) -> Option<bool> {
         let done = self.with(change.id, |shard| {
             let on_its_way = shard.pending.contains_key(&change.id);
+            if on_its_way && shard.open.get(&change.id).is_some_and(|open| takes_job(change, open)) {
+                // The file is not to lose the job for who runs it; there is another look soon.
+                return Some(false);
+            }
             let here = shard.open.get_mut(&change.id).filter(|open| !on_its_way && only_here(change, open));
             let Some(open) = here else {
                 *shard.pending.entry(change.id).or_default() += 1;
@@ -204,7 +210,8 @@ impl Image {
             }
             match &change.set {
                 Set::Replace(record) => open.record = record.clone(),
-                Set::State(_) | Set::Remove => {
+                Set::State(state) => open.record.state = state.clone(),
+                Set::Remove => {
                     self.uncount(&open.record);
                     shard.open.remove(&change.id);
                 }
@@ -238,9 +245,12 @@ impl Image {
     /// Whether a record that runs or is unknown stands in the file, and what it is.
     pub(super) fn stored(&self, id: RecordId) -> (Option<Record>, Option<Millis>) {
         let stored = self.with(id, |shard| {
-            let open =
-                shard.open.get(&id).filter(|open| open.stored && open.record.state.phase() != Phase::Claimed);
-            let open = open.map(|open| open.record.clone());
+            let is_there =
+                |open: &&Open| open.stored && (open.queued || open.record.state.phase() != Phase::Claimed);
+            let open = shard.open.get(&id).filter(is_there).map(|open| match open.queued {
+                true => Record { state: State::Queued, ..open.record.clone() },
+                false => open.record.clone(),
+            });
             (open, shard.done.get(&id).copied())
         });
         stored.unwrap_or_default()
@@ -269,8 +279,8 @@ impl Image {
         }
         if let Some(record) = record {
             self.count(&record);
-            let stored = to != Some(Phase::Claimed);
-            shard.open.insert(id, Open { record, stored });
+            let (stored, queued) = (to != Some(Phase::Claimed), to == Some(Phase::Queued));
+            shard.open.insert(id, Open { record, stored, queued });
         }
     }
 
@@ -339,13 +349,22 @@ fn cost(record: &Record) -> usize {
     OPEN_COST + record.resource.len()
 }
 
-/// Whether nothing of a step concerns the file: its record does not stand there, and will not.
+/// Whether a step begins to run a job.
+fn takes_job(change: &Change, open: &Open) -> bool {
+    let claims = matches!(&change.set, Set::Replace(Record { state: State::Claimed, .. }));
+    claims && open.record.state == State::Queued && change.cells.is_empty() && change.event.is_none()
+}
+
+/// Whether nothing of a step concerns the file: its record does not stand there, and will not, or it stands there as
+/// a job that is queued, and is to stand so.
 fn only_here(change: &Change, open: &Open) -> bool {
+    let gives_back = open.queued && matches!(change.set, Set::State(State::Queued));
     let stays_claimed = match &change.set {
         Set::Remove => true,
         Set::Replace(record) => record.state.phase() == Phase::Claimed,
         Set::State(_) => false,
     };
     let alone = change.version.is_none() && change.resolution.is_none();
-    stays_claimed && !open.stored && alone && change.cells.is_empty() && change.event.is_none()
+    let here = gives_back || takes_job(change, open) || (stays_claimed && !open.stored);
+    here && alone && change.cells.is_empty() && change.event.is_none()
 }

@@ -269,6 +269,7 @@ fn step_name(set: &Set) -> &'static str {
     match set {
         Set::State(state) => match state.phase() {
             Phase::Claimed => "to claimed",
+            Phase::Queued => "to queued",
             Phase::Forwarded => "to forwarded",
             Phase::Done => "to done",
             Phase::Unknown => "to unknown",

@@ -298,7 +298,7 @@ impl Store for Postgres {
             None => self.ask(|sql| &sql.scan_all, values, read),
             Some(Phase::Done) => self.ask(|sql| &sql.scan_done, values, read),
             Some(Phase::Unknown) => self.ask(|sql| &sql.scan_unknown, values, read),
-            Some(phase @ (Phase::Claimed | Phase::Forwarded)) => {
+            Some(phase @ (Phase::Claimed | Phase::Queued | Phase::Forwarded)) => {
                 values.push(Value::Phase(number_of(phase)));
                 self.ask(|sql| &sql.scan_running, values, read)
             }

@@ -18,13 +18,14 @@ pub(super) fn number_of(phase: Phase) -> i16 {
         Phase::Forwarded => 1,
         Phase::Done => 2,
         Phase::Unknown => 3,
+        Phase::Queued => 4,
     }
 }
 
 fn mark(state: &State) -> Option<&Mark> {
     match state {
         State::Forwarded { mark, .. } | State::Unknown { mark, .. } => mark.as_deref(),
-        State::Claimed | State::Done { .. } => None,
+        State::Claimed | State::Queued | State::Done { .. } => None,
     }
 }
 
@@ -84,7 +85,7 @@ fn removal_values() -> Vec<Value> {
 
 /// The phases that a step may start from, as bits.
 fn fits(before: Before, set: &Set) -> i32 {
-    [Phase::Claimed, Phase::Forwarded, Phase::Done, Phase::Unknown]
+    [Phase::Claimed, Phase::Queued, Phase::Forwarded, Phase::Done, Phase::Unknown]
         .into_iter()
         .filter(|phase| before.allows(*phase, set))
         .fold(0, |bits, phase| bits | 1 << number_of(phase))

@@ -29,6 +29,7 @@ pub(super) fn instance(call: Call, instance: Instance) -> Call {
 pub(super) fn commit(change: &Change, holder: Instance, history: usize, now: Millis) -> Call {
     let before = match change.before {
         Before::Claimed => "C",
+        Before::Queued => "Q",
         Before::Forwarded => "F",
         Before::Running => "R",
         Before::Unknown => "U",
@@ -90,7 +91,7 @@ fn must_be_durable(set: &Set) -> bool {
         Set::Remove => return false,
     };
     match state.phase() {
-        Phase::Forwarded | Phase::Done | Phase::Unknown => true,
+        Phase::Queued | Phase::Forwarded | Phase::Done | Phase::Unknown => true,
         Phase::Claimed => false,
     }
 }

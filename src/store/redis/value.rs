@@ -22,6 +22,7 @@ const LONGEST: Millis = 100 * 365 * 24 * 60 * 60 * 1000;
 pub(super) fn letter(phase: Phase) -> &'static str {
     match phase {
         Phase::Claimed => "C",
+        Phase::Queued => "Q",
         Phase::Forwarded => "F",
         Phase::Done => "D",
         Phase::Unknown => "U",
@@ -37,6 +38,7 @@ fn mark(state: &State) -> &'static str {
         State::Forwarded { mark: None, .. }
         | State::Unknown { mark: None, .. }
         | State::Claimed
+        | State::Queued
         | State::Done { .. } => "n",
     }
 }
@@ -91,7 +93,7 @@ pub(super) fn decode(value: &Bytes) -> Option<(Record, Bytes)> {
 fn follow(record: &mut Record) {
     let marked: Option<&mut Box<Mark>> = match &mut record.state {
         State::Forwarded { mark, .. } | State::Unknown { mark, .. } => mark.as_mut(),
-        State::Claimed | State::Done { .. } => None,
+        State::Claimed | State::Queued | State::Done { .. } => None,
     };
     if let Some(mark) = marked {
         mark.followed = true;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::medium::{Fault, Kind, Medium};
 use super::{NOW, options, runtime};
-use crate::protocol::record::Owner;
+use crate::protocol::record::{Owner, Phase, Record, State};
 use crate::store::cells;
-use crate::store::conformance::{id, record};
+use crate::store::conformance::{forwarded, id, record};
 use crate::store::disk::{Disk, Options};
 use crate::store::{Before, Cell, CellId, Change, Claimed, Keep, Place, Put, Set, Store, StoreError, Swap};
 
@@ -102,6 +102,51 @@ fn a_cell_and_its_time_outlive_the_process() {
         let due = store.due(cells::Kind::Job, Duration::from_secs(50), 9, later).await.unwrap();
         assert_eq!(due.iter().map(|(_, cell)| cell.stamp.0).collect::<Vec<_>>(), [3, 1]);
     });
+}
+
+// J1, invariant 6: who runs a job is in no file; the job is, whatever failed meanwhile.
+#[test]
+fn a_job_that_was_taken_is_queued_again_after_a_crash() {
+    let medium = Medium::formatted();
+    let store = Arc::new(medium.open(options()).unwrap());
+    let queued = || Set::State(State::Queued);
+    let take = |owner, next| {
+        let record = Record { owner: Owner(next), ..record(next, "/a") };
+        Change::new(id(1), Owner(owner), Before::Queued, Set::Replace(record))
+    };
+    let out = |owner| Change::new(id(1), Owner(owner), Before::Claimed, forwarded(1));
+    let phase = async |store: &Disk| store.read(id(1), NOW).await.unwrap().unwrap().state.phase();
+    runtime().block_on(async {
+        assert!(matches!(store.claim(id(1), record(1, "/a"), NOW).await, Ok(Claimed::New)));
+        let change = Change::new(id(1), Owner(1), Before::Claimed, queued());
+        let change = Change { cells: vec![put(1, b"sealed", None)], ..change };
+        assert!(store.commit(change, NOW).await.unwrap());
+        let before = medium.syncs();
+        assert!(store.commit(take(1, 2), NOW).await.unwrap());
+        assert!(store.commit(Change::new(id(1), Owner(2), Before::Claimed, queued()), NOW).await.unwrap());
+        assert!(store.commit(take(2, 3), NOW).await.unwrap());
+        assert_eq!(medium.syncs(), before, "a try that sends nothing costs the disk nothing");
+        // It was to go out, and nobody was told that it may; what the file had of that is taken back.
+        medium.fail(Fault { kind: Some(Kind::Sync), after: 0, times: 1, synced_anyway: true });
+        assert_eq!(store.commit(out(3), NOW).await, Err(StoreError::Unavailable));
+        while store.reach().await.is_err() {
+            store.sweep(NOW);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(phase(&store).await, Phase::Claimed);
+    });
+    medium.kill();
+    let store = medium.open(options()).unwrap();
+    runtime().block_on(async {
+        assert_eq!(phase(&store).await, Phase::Queued);
+        assert!(store.cell(name(1), NOW).await.unwrap().is_some());
+        let standing = store.read(id(1), NOW).await.unwrap().unwrap().owner.0;
+        assert!(store.commit(take(standing, 4), NOW).await.unwrap());
+        assert!(store.commit(out(4), NOW).await.unwrap());
+    });
+    medium.kill();
+    let store = medium.open(options()).unwrap();
+    assert_eq!(runtime().block_on(phase(&store)), Phase::Forwarded, "it is not queued again once it was out");
 }
 
 // S2: cells count, and are never dropped; events make room.

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use super::NOW;
 use crate::protocol::record::{Owner, ResourceId, State};
+use crate::store::cells::Kind;
 use crate::store::conformance::{answer, forwarded, id, mark, record};
 use crate::store::disk::Disk;
 use crate::store::{
@@ -26,6 +27,8 @@ struct Truth {
     cell: Option<(u64, String)>,
     /// All that was told of it, in order.
     told: Vec<String>,
+    /// It waits as a job, whose request stands in a cell (J1).
+    job: bool,
 }
 
 #[derive(Default)]
@@ -58,6 +61,14 @@ fn resource(n: u64) -> ResourceId {
     ResourceId::new(&format!("/{n}"))
 }
 
+fn job(n: u64) -> CellId {
+    CellId { kind: Kind::Job, name: id(n).0 }
+}
+
+fn forwarded_as(fence: u64) -> Option<State> {
+    Some(State::Forwarded { mark: mark(fence), status: None })
+}
+
 fn cell(n: u64) -> CellId {
     CellId::lease(resource(n))
 }
@@ -73,7 +84,7 @@ impl Agent {
     }
 
     async fn one(&mut self, n: u64) -> Result<(), NotTold> {
-        let owner = n * 10 + 1;
+        let mut owner = n * 10 + 1;
         let claim = self.store.claim(id(n), record(owner, &format!("/{n}")), NOW).await;
         assert!(matches!(claim.map_err(|_| NotTold)?, Claimed::New), "key {n} was claimed before");
         let mut truth = Truth::default();
@@ -87,8 +98,13 @@ impl Agent {
             return self.step(n, change, &mut truth).await;
         }
         let fence = self.fence().await?;
-        truth.state = Some(State::Forwarded { mark: mark(fence), status: None });
-        let change = Change::new(id(n), Owner(owner), Before::Claimed, forwarded(fence));
+        truth.state = forwarded_as(fence);
+        let mut change = Change::new(id(n), Owner(owner), Before::Claimed, forwarded(fence));
+        if self.random.u8(..3) == 0 {
+            owner = self.waits(n, owner, &mut truth).await?;
+            (change.owner, truth.job, truth.state) = (Owner(owner), false, forwarded_as(fence));
+            change.cells.push(Put { id: job(n), was: Some(Owner(n)), to: None, tell: None });
+        }
         self.step(n, change, &mut truth).await?;
         let end = |set| Change::new(id(n), Owner(owner), Before::Forwarded, set);
         match self.random.u8(..8) {
@@ -109,6 +125,29 @@ impl Agent {
                 self.finish(n, end, truth, Some(body)).await
             }
         }
+    }
+
+    /// It is queued, taken, given back and taken again. Who took it last.
+    async fn waits(&mut self, n: u64, owner: u64, truth: &mut Truth) -> Result<u64, NotTold> {
+        (truth.state, truth.job) = (Some(State::Queued), true);
+        let to = Some(Cell { stamp: Owner(n), left: None, value: b"sealed".as_slice().into() });
+        let cells = vec![Put { id: job(n), was: None, to, tell: None }];
+        let queued = || Set::State(State::Queued);
+        let change = Change::new(id(n), Owner(owner), Before::Claimed, queued());
+        self.step(n, Change { cells, ..change }, truth).await?;
+        for last in [owner, owner + 1] {
+            let taken = Set::Replace(record(last + 1, &format!("/{n}")));
+            let taken = Change::new(id(n), Owner(last), Before::Queued, taken);
+            assert!(self.store.commit(taken, NOW).await.map_err(|_| NotTold)?, "key {n} cannot be taken");
+            if last == owner {
+                let back = Change::new(id(n), Owner(last + 1), Before::Claimed, queued());
+                assert!(
+                    self.store.commit(back, NOW).await.map_err(|_| NotTold)?,
+                    "key {n} cannot be given back"
+                );
+            }
+        }
+        Ok(owner + 2)
     }
 
     async fn finish(
@@ -175,7 +214,8 @@ impl Agent {
     async fn step(&mut self, n: u64, mut change: Change, truth: &mut Truth) -> Result<(), NotTold> {
         if self.random.bool() {
             let beside = self.beside(n, truth);
-            (change.cells, change.event) = (beside.puts, beside.event);
+            change.cells.extend(beside.puts);
+            change.event = beside.event;
         }
         self.until_told(n, truth, |store| store.commit(change.clone(), NOW)).await
     }
@@ -243,15 +283,21 @@ async fn truth(store: &Disk, n: u64, told: &[String]) -> Truth {
     let state = store.read(id(n), NOW).await.unwrap().map(|record| record.state);
     let body = match &state {
         Some(State::Done { .. }) => store.answer(id(n)).await.unwrap().map(|answer| answer.body.to_vec()),
-        Some(State::Claimed | State::Forwarded { .. } | State::Unknown { .. }) | None => None,
+        Some(State::Claimed | State::Queued | State::Forwarded { .. } | State::Unknown { .. }) | None => None,
     };
     let tag = store.minted(resource(n), NOW).await.unwrap();
     let number = tag.split('.').nth(1).map(|number| u64::from_str_radix(number, 16).unwrap());
-    let state = state.filter(|state| !matches!(state, State::Claimed));
+    let job = store.cell(job(n), NOW).await.unwrap().is_some();
+    let state = match state {
+        // Who runs a job is in no file.
+        Some(State::Claimed) if job => Some(State::Queued),
+        Some(State::Claimed) => None,
+        state => state,
+    };
     let resolutions = store.resolutions(id(n), NOW).await.unwrap().len();
     let cell = store.cell(cell(n), NOW).await.unwrap();
     let cell = cell.map(|cell| (cell.stamp.0, String::from_utf8(cell.value.into()).unwrap()));
     let own = |event: &&String| event.split_once('.').is_some_and(|(key, _)| key == n.to_string());
     let told = told.iter().filter(own).cloned().collect();
-    Truth { state, body, number: number.filter(|number| *number > 0), resolutions, cell, told }
+    Truth { state, body, number: number.filter(|number| *number > 0), resolutions, cell, told, job }
 }

@@ -10,6 +10,7 @@ const NOW: u64 = 1_000_000;
 fn state(phase: Phase) -> State {
     match phase {
         Phase::Claimed => State::Claimed,
+        Phase::Queued => State::Queued,
         Phase::Forwarded => State::Forwarded { mark: mark(1), status: None },
         Phase::Done => State::Done { status: 200, kept: false, completed_at: 1, expires_at: NOW * 2 },
         Phase::Unknown => State::Unknown { mark: mark(1), since: 1, expires_at: NOW * 2 },

@@ -147,6 +147,7 @@ fn same(real: Option<Record>, plain: Option<Record>) {
         State::Forwarded { mark: None, .. }
         | State::Unknown { mark: None, .. }
         | State::Claimed
+        | State::Queued
         | State::Done { .. } => {}
     };
     match (real, plain) {
