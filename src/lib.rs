@@ -17,6 +17,8 @@ pub mod policy;
 pub mod store;
 pub mod upstream;
 
+pub mod queues;
+
 pub mod agent_api;
 
 pub mod admin;

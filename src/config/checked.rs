@@ -377,6 +377,93 @@ impl Route {
     }
 }
 
+/// One of `[[queues]]`: tasks that are handed out one agent at a time (J2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tasks {
+    pub name: Arc<str>,
+    /// How long a claim lives without being acknowledged or extended.
+    pub visibility: Duration,
+    pub max_attempts: u32,
+    pub max_wait: Duration,
+    pub done_for: Duration,
+    pub source: TaskSource,
+}
+
+/// Where a queue's tasks are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TaskSource {
+    Http(HttpTasks),
+    Redis(RedisTasks),
+    Amqp(AmqpTasks),
+    Postgres(PostgresTasks),
+}
+
+/// An upstream's list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpTasks {
+    /// With its port, also where the configuration leaves it out.
+    pub authority: Authority,
+    /// What Onceward itself sends; may hold a token.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Path and query.
+    pub list: String,
+    /// A JSON pointer to the array; empty: the whole.
+    pub items: String,
+    /// A JSON pointer in an item.
+    pub id: String,
+    pub poll: Duration,
+    /// What is called when a task is done.
+    pub done: Option<TaskDone>,
+}
+
+/// The call that tells an upstream of a done task; `{id}` in it stands for the task's identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskDone {
+    pub method: Method,
+    pub target: String,
+    pub body: Option<String>,
+}
+
+/// A Postgres table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostgresTasks {
+    /// May hold a password.
+    pub url: Secret,
+    /// With its schema, where it names one.
+    pub table: String,
+    /// Columns.
+    pub task: String,
+    pub id: String,
+    /// SQL: which rows are ready, in which order, and what makes one done (`None`: it is deleted).
+    pub ready: Option<String>,
+    pub order: Option<String>,
+    pub done: Option<String>,
+    pub locks: Locks,
+    /// The table for tasks that were given up.
+    pub dead_letter: Option<String>,
+}
+
+/// A Redis Stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisTasks {
+    /// May hold a password.
+    pub url: Secret,
+    pub stream: String,
+    pub group: String,
+    /// The stream for tasks that were given up.
+    pub dead_letter: Option<String>,
+}
+
+/// A RabbitMQ queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AmqpTasks {
+    /// May hold a password.
+    pub url: Secret,
+    pub queue: String,
+    /// The queue for tasks that were given up.
+    pub dead_letter: Option<String>,
+}
+
 /// Whether a method is registered as safe (R3).
 pub fn is_safe(method: &Method) -> bool {
     matches!(

@@ -12,5 +12,6 @@ pub mod multipart;
 pub mod path;
 pub mod prefer;
 pub mod record;
+pub mod task;
 pub mod template;
 pub mod trace_context;
