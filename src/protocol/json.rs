@@ -8,6 +8,7 @@
 //! A body is scanned once into a flat list of tokens; nothing here recurses deeper than the nesting that is
 //! allowed.
 
+mod items;
 mod number;
 mod scan;
 #[cfg(test)]
@@ -125,18 +126,20 @@ impl<'a> Document<'a> {
     /// (`1.50` is `1.5`, `1e2` is `100`), else as `1.5e-60`. One whose exponent has over 18 digits gives
     /// `None`.
     pub fn text_at(&self, pointer: &str) -> Option<String> {
-        let mut at = 0;
-        if !pointer.is_empty() {
-            for step in pointer.strip_prefix('/')?.split('/') {
-                at = self.step(at, &unescape_step(step))?;
-            }
-        }
-        let token = self.tokens.get(at)?;
+        let token = self.tokens.get(self.at(pointer)?)?;
         match token.kind {
             Kind::String | Kind::Escaped => Some(self.content(token).to_owned()),
             Kind::Number => number::text(self.content(token)),
             Kind::Null | Kind::True | Kind::False | Kind::Array | Kind::Object => None,
         }
+    }
+
+    /// The index of the value that a pointer leads to.
+    fn at(&self, pointer: &str) -> Option<usize> {
+        if pointer.is_empty() {
+            return Some(0);
+        }
+        pointer.strip_prefix('/')?.split('/').try_fold(0, |at, step| self.step(at, &unescape_step(step)))
     }
 
     /// The index of the value that one step of a pointer leads to.
