@@ -15,6 +15,7 @@ mod reads;
 mod recovery;
 mod telling;
 mod write;
+mod write_with;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,12 +37,14 @@ use crate::policy::identity;
 use crate::policy::jobs::Jobs;
 use crate::policy::lease::Leases;
 use crate::policy::turn::Turns;
+use crate::queues::{self, Queues};
 use crate::route::{Entry, Table};
 use crate::store::{Bells, Store};
 use crate::upstream::Client;
 
 pub use hub::Hub;
 pub(crate) use journey::Journey;
+pub(crate) use write_with::Besides;
 
 /// What a configuration gives to requests; those that began under it end under it (C3).
 pub struct Rules {
@@ -68,12 +71,16 @@ pub struct Gate {
     pub bells: Arc<Bells>,
     /// Who reads events here, or waits for a change (E1, E2).
     pub hub: Arc<Hub>,
+    /// Tasks that are handed out (J2).
+    pub queues: ArcSwap<Queues>,
     pub buffers: Buffers,
     pub metrics: Arc<Metrics>,
     /// What a shutdown waits for (O5).
     pub tasks: TaskTracker,
     /// Set when a shutdown begins.
     pub draining: AtomicBool,
+    /// Stopped with it: who waits for what may never come waits no longer.
+    pub leaving: CancellationToken,
     /// Stopped when its grace is over.
     pub closing: CancellationToken,
 }
@@ -87,7 +94,7 @@ impl Gate {
         let turns = Turns::new(&store, closing.clone(), tasks.clone());
         store.keep_events(hub::keep(&config.events));
         let leases = Leases::new(&store, &bells);
-        Arc::new(Self {
+        let gate = Self {
             leases,
             rules: ArcSwap::from_pointee(rules),
             keys: Keys::new(Arc::clone(&store), Arc::clone(&bells), tasks.clone()),
@@ -97,17 +104,43 @@ impl Gate {
             store,
             observed,
             turns,
+            queues: ArcSwap::default(),
             buffers: Buffers::new(config.limits.buffered),
             metrics,
             tasks,
             draining: false.into(),
+            leaving: CancellationToken::new(),
             closing,
-        })
+        };
+        gate.set_queues(config);
+        Arc::new(gate)
+    }
+
+    /// Takes the queues of a configuration; those that stay as they are go on (C3).
+    pub fn set_queues(&self, config: &Config) {
+        let queues = Queues::new(&config.queues, &self.base(), &self.queues.load());
+        self.queues.store(Arc::new(queues));
+    }
+
+    /// Does for queues what time does.
+    pub async fn keep_queues(self: Arc<Self>) {
+        queues::keep(self.base(), || self.queues.load_full()).await;
+    }
+
+    fn base(&self) -> queues::Base {
+        queues::Base {
+            store: Arc::clone(&self.store),
+            bells: Arc::clone(&self.bells),
+            tasks: self.tasks.clone(),
+            leaving: self.leaving.clone(),
+            closing: self.closing.clone(),
+        }
     }
 
     /// Later requests meet these rules.
     pub fn take(&self, rules: Arc<Rules>) {
         self.store.keep_events(hub::keep(&rules.config.events));
+        self.set_queues(&rules.config);
         self.rules.store(rules);
     }
 

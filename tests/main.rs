@@ -37,6 +37,7 @@ mod operation;
 mod operations;
 mod preconditions;
 mod promises;
+mod queues;
 mod real_apis;
 mod refusals;
 mod routes;

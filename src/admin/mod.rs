@@ -2,6 +2,7 @@
 
 mod leases;
 mod operations;
+mod queues;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -64,6 +65,7 @@ fn router(gate: Arc<Gate>, local: bool) -> Router {
         .route("/leases", get(leases::list))
         .route("/leases/{id}", delete(leases::break_one))
         .route("/resources", get(operations::resources))
+        .route("/queues/{name}/dead", get(queues::dead))
         .fallback(|| async { problem(StatusCode::NOT_FOUND, "There is nothing at this path.") })
         .method_not_allowed_fallback(|| async {
             problem(StatusCode::METHOD_NOT_ALLOWED, "This method is not allowed at this path.")

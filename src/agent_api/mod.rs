@@ -5,6 +5,7 @@ mod leases;
 mod operations;
 mod own;
 pub mod problems;
+mod queues;
 
 pub use operations::{shown, time};
 
@@ -47,6 +48,10 @@ pub(crate) async fn answer(
         [_, "leases", token] => {
             let token = (*token).to_owned();
             leases::one(gate, rules, journey, request, &token).await
+        }
+        [_, "queues", name, rest @ ..] => {
+            let asked = queues::Asked::of(name, rest).ok_or_else(|| not_found(&request))?;
+            Box::pin(queues::answer(gate, journey, request, asked)).await
         }
         _ => Err(not_found(&request)),
     }

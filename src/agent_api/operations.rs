@@ -72,7 +72,7 @@ async fn ended(gate: &Gate, rules: &Rules, journey: &mut Journey, id: RecordId) 
     record.ok_or_else(nothing)
 }
 
-fn percent_decoded(text: &str) -> Option<String> {
+pub(super) fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, behind)) = rest.split_first() {

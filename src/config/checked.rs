@@ -29,6 +29,8 @@ pub struct Config {
     pub own: Idempotency,
     /// In the order of the file. No two of them match the same paths with the same rank (R1).
     pub routes: Vec<Arc<Route>>,
+    /// In the order of the file; no two of one name.
+    pub queues: Vec<Arc<Tasks>>,
 }
 
 /// What needs a restart to change (C3), beside [`Store`].
@@ -378,7 +380,7 @@ impl Route {
 }
 
 /// One of `[[queues]]`: tasks that are handed out one agent at a time (J2).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Tasks {
     pub name: Arc<str>,
     /// How long a claim lives without being acknowledged or extended.
@@ -387,6 +389,10 @@ pub struct Tasks {
     pub max_wait: Duration,
     pub done_for: Duration,
     pub source: TaskSource,
+    /// The rules of its keys (K).
+    pub idempotency: Idempotency,
+    /// The largest body of a request about it.
+    pub max_body: usize,
 }
 
 /// Where a queue's tasks are.
@@ -414,6 +420,9 @@ pub struct HttpTasks {
     pub poll: Duration,
     /// What is called when a task is done.
     pub done: Option<TaskDone>,
+    pub limits: RouteLimits,
+    /// The largest list that is read, bytes.
+    pub max_list: usize,
 }
 
 /// The call that tells an upstream of a done task; `{id}` in it stands for the task's identity.
@@ -431,10 +440,12 @@ pub struct PostgresTasks {
     pub url: Secret,
     /// With its schema, where it names one.
     pub table: String,
-    /// Columns.
-    pub task: String,
+    /// The column with the task; `None`: the whole row.
+    pub task: Option<String>,
+    /// The column with the task's identity.
     pub id: String,
-    /// SQL: which rows are ready, in which order, and what makes one done (`None`: it is deleted).
+    /// SQL: which rows are ready, in which order, and what makes one done (`None`: it is deleted; empty: nothing is
+    /// done).
     pub ready: Option<String>,
     pub order: Option<String>,
     pub done: Option<String>,

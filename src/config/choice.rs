@@ -155,28 +155,6 @@ impl<T: Part> Part for Later<T> {
     }
 }
 
-/// What tunes something that is off as long as it is not built: known and checked, and nothing is asked for by it.
-#[derive(Debug, Clone)]
-pub(super) struct Tunes<T>(std::marker::PhantomData<T>);
-
-impl<T: Part> Part for Tunes<T> {
-    fn what() -> String {
-        T::what()
-    }
-
-    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
-        T::read(node, reader).map(|_| Self(std::marker::PhantomData))
-    }
-
-    fn schema() -> Json {
-        T::schema()
-    }
-
-    fn is_off(&self) -> bool {
-        true
-    }
-}
-
 /// Strings under names of one's own.
 pub(super) type Names = BTreeMap<String, At<Text>>;
 

@@ -12,6 +12,7 @@ mod parts;
 mod places;
 mod policies;
 mod problem;
+mod queues;
 mod raw;
 mod reader;
 mod routes;

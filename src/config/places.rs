@@ -164,3 +164,62 @@ impl Part for StoreAt {
         string_like(&format!("memory:|disk:[\\s\\S]+|(?:{shared})[\\s\\S]*"))
     }
 }
+
+/// Where a queue's tasks are.
+#[derive(Debug, Clone)]
+pub(super) enum TasksAt {
+    Http(Authority),
+    Redis(Secret),
+    Amqp(Secret),
+    Postgres(Secret),
+}
+
+const REDIS_TASKS: &[&str] = &["redis://", "rediss://"];
+const AMQP: &[&str] = &["amqp://", "amqps://"];
+
+impl Part for TasksAt {
+    fn what() -> String {
+        "a source of tasks, such as \"http://127.0.0.1:3000\"".into()
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        reader.spelled::<Self, _>(node, |text| {
+            let rest = |schemes: &[&str]| schemes.iter().find_map(|scheme| text.strip_prefix(scheme));
+            let secret = || Secret::new(text.to_owned());
+            if let Some(rest) = rest(REDIS_TASKS) {
+                elsewhere(rest, cfg!(feature = "redis"), "redis").map(|()| Self::Redis(secret()))
+            } else if let Some(rest) = rest(AMQP) {
+                elsewhere(rest, cfg!(feature = "amqp"), "amqp").map(|()| Self::Amqp(secret()))
+            } else if let Some(rest) = rest(POSTGRES) {
+                elsewhere(rest, cfg!(feature = "postgres"), "postgres").map(|()| Self::Postgres(secret()))
+            } else if text.starts_with("http://") || text.starts_with("https://") {
+                let no_path = "the path of the list stands in `list`";
+                place(text, 80, no_path).map(Self::Http)
+            } else {
+                // The text itself is left out: it may hold a password.
+                Err(Wrong::spelling(
+                    "not a source of tasks; one of \"http://…\", \"redis://…\", \"rediss://…\", \"amqp://…\", \
+                     \"amqps://…\", \"postgres://…\"",
+                ))
+            }
+        })
+    }
+
+    fn schema() -> Json {
+        let shared = [REDIS_TASKS, AMQP, POSTGRES].concat().join("|");
+        string_like(&format!(r"https?://[^/?#@\s]+/?|(?:{shared})[\s\S]*"))
+    }
+}
+
+fn elsewhere(rest: &str, is_built: bool, feature: &str) -> Result<(), Wrong> {
+    if !is_built {
+        let what = format!("this build has no such source of tasks; build it with the feature `{feature}`");
+        return Err(Wrong { kind: Kind::NotBuilt, what });
+    }
+    let place = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = place.rsplit_once('@').map_or(place, |(_, host)| host);
+    if host.is_empty() || rest.contains(char::is_whitespace) {
+        return Err(Wrong::spelling("the source's URL names no host"));
+    }
+    Ok(())
+}

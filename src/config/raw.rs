@@ -8,7 +8,7 @@ use super::checked::{
 };
 use super::choice::*;
 use super::parts::*;
-use super::places::{Collector, StoreAt, UpstreamUrl};
+use super::places::{Collector, StoreAt, TasksAt, UpstreamUrl};
 use super::reader::{At, Spot};
 use super::spellings::*;
 use super::table::tables;
@@ -44,7 +44,7 @@ tables! {
         /// What is forwarded, and under which rules.
         routes: List<Route, 1>,
         /// Tasks that are handed out one agent at a time.
-        queues: Later<List<Tasks, 0>>,
+        queues: List<Tasks, 0>,
     }
 
     /// `[server]`
@@ -320,18 +320,18 @@ tables! {
         /// How long an acknowledged task is remembered.
         done_for: Time = "1h",
         /// Where its tasks are: `http(s)://…`, `redis(s)://…`, `amqp(s)://…` or `postgres://…`.
-        source: Text,
+        source: TasksAt,
         /// http: what is sent along.
         headers: Names,
         /// http: the request that lists tasks.
         list: Text,
-        /// http: pointer to the array of tasks.
+        /// http: pointer to the array of tasks. Default: the whole.
         items: Text,
-        /// The task's identity: pointer or column.
+        /// The task's identity: pointer or column. Default: `/id` or `id`.
         id: Text,
-        /// http: how often it is listed.
+        /// http: how often it is listed, while somebody waits. Default: `1s`.
         poll: Time,
-        /// What is called when a task is done.
+        /// What makes a task done. http: the call, default none; Postgres: a SET list, default DELETE, empty for nothing.
         done: Text,
         /// http: the body of that call.
         done_body: Text,
@@ -343,7 +343,7 @@ tables! {
         queue: Text,
         /// Postgres: the table.
         table: Text,
-        /// Postgres: the column with the task.
+        /// Postgres: the column with the task. Default: the whole row.
         task: Text,
         /// Postgres: which rows are ready.
         ready: Text,

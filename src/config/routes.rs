@@ -11,7 +11,8 @@ use std::sync::Arc;
 use http::uri::Authority;
 
 use super::checked::{
-    EventsOf, Guard, Idempotency, Mode, OnStoreFailure, Route, RouteLimits, Store, StoreUrl, Upstream,
+    EventsOf, Guard, Idempotency, Mode, OnStoreFailure, OnUnknown, Route, RouteLimits, Store, StoreUrl,
+    Upstream,
 };
 use super::choice::{Short, in_full};
 use super::policies;
@@ -81,6 +82,15 @@ impl Top {
     /// What holds for keys of requests to Onceward itself.
     pub(super) fn own(&self) -> Idempotency {
         policies::idempotency(self.policies.idempotency.clone(), Guard::State)
+    }
+
+    /// The policies of what is no route: a queue's keys, and its calls of an upstream.
+    pub(super) fn of_queues(&self) -> (Idempotency, RouteLimits, usize) {
+        let Policies { idempotency, version, limits: own, .. } = self.policies.clone();
+        let idempotency = policies::idempotency(idempotency, Guard::Tool);
+        // What became of a task that was put in nobody can look up.
+        let idempotency = Idempotency { required: true, on_unknown: OnUnknown::Hold, ..idempotency };
+        (idempotency, limits(own), or(version.max_body, 8 * MIB))
     }
 
     /// The policies of the top, as far as a route of this guard takes them over.

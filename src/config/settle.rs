@@ -13,6 +13,7 @@ use super::checked::{
 use super::choice::Short;
 use super::places::upstream;
 use super::problem::Kind;
+use super::queues;
 use super::raw;
 use super::reader::{At, Reader, Spot, Wrong};
 use super::routes;
@@ -49,10 +50,12 @@ pub(super) fn settle(mut root: raw::Root, over: &Over<'_>, reader: &mut Reader<'
     if given.is_empty() && over.upstream.is_some() {
         given.push(At { value: routes::everything(), spot: Spot::argument("--upstream") });
     }
+    let queues = root.queues.take().map_or_else(Vec::new, |list| list.value.0);
     let top = routes::Top::of(root, &limits, &store, upstream, reader);
     let own = top.own();
     let routes = routes::settle(given, &top, reader);
-    Config { server, identity, limits: listeners(limits), store, jobs, events, log, own, routes }
+    let queues = queues::settle(queues, &top, reader);
+    Config { server, identity, limits: listeners(limits), store, jobs, events, log, own, routes, queues }
 }
 
 /// What an argument of the command line spells.

@@ -1,5 +1,7 @@
 //! The configuration as it is shown (O1), compared (C3) and remarked on.
 
+mod queues;
+
 use serde_json::{Value as Json, json};
 
 use super::checked::{
@@ -22,6 +24,7 @@ pub fn shown(config: &Config) -> Json {
         // Of Onceward's own; every route has all of it itself.
         "idempotency": idempotency(&config.own),
         "routes": config.routes.iter().map(|shared| route(shared)).collect::<Vec<_>>(),
+        "queues": config.queues.iter().map(|shared| queues::tasks(shared)).collect::<Vec<_>>(),
     })
 }
 

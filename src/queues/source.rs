@@ -13,8 +13,8 @@
 //!    - acknowledged: [`Source::done`], at least once, on the instance that was asked, and on others until one says
 //!      [`Told::Yes`];
 //!    - released, or not acknowledged in time: [`Source::back`], so that a later `take` offers it again;
-//!    - given up after its last attempt: [`Source::dead`], at least once, where the source has a dead-letter place of its own
-//!      ([`Source::buries`]); else the core keeps the task, and calls `done`.
+//!    - given up after its last attempt: [`Source::dead`], at least once. Where the source has no dead-letter place of its
+//!      own ([`Source::buries`]) the core has kept the task by then.
 //! 4. Where only the instance that took a task can tell the source (a delivery on its channel, a lock of its session), the
 //!    source names such tasks in [`Source::in_hand`]. The core looks at their cells when it hears that some claim has ended,
 //!    and once a second, and calls `done`, `dead` or `back` there. On all other instances these say [`Told::Elsewhere`].
@@ -79,8 +79,14 @@ pub struct Offer {
 pub struct Taken {
     /// In the source's order.
     pub offers: Vec<Offer>,
-    /// All identities that are ready in the source now, where it saw them all (a list); else `None`.
-    pub all: Option<Vec<Identity>>,
+    /// All that are ready in the source, where it saw them all, and when it was asked; else `None`.
+    pub all: Option<All>,
+}
+
+/// A whole look at a source.
+pub struct All {
+    pub asked: Instant,
+    pub identities: Vec<Identity>,
 }
 
 /// Knows which tasks need not be offered now; a hint that spares work, never a promise.
@@ -135,6 +141,12 @@ pub trait Source: Send + Sync {
     /// to do where the source cannot tell, or does not hold it. What fails is tried again by whoever holds it.
     fn back<'a>(&'a self, identity: &'a str) -> Work<'a, ()>;
 
+    /// Whether a task that is over, and is offered all the same, means that the source missed its end: then it is told
+    /// again.
+    fn is_told(&self) -> bool {
+        true
+    }
+
     /// The task was acknowledged: it must not come again.
     fn done<'a>(&'a self, identity: &'a str) -> Work<'a, Result<Told, SourceError>>;
 
@@ -143,7 +155,8 @@ pub trait Source: Send + Sync {
         false
     }
 
-    /// The task was given up: it goes to the dead-letter place, and must not come again. Only where [`Source::buries`].
+    /// The task was given up: it goes to the dead-letter place where there is one, and must not come again where the
+    /// source can see to that; else the core holds it back.
     fn dead<'a>(&'a self, task: &'a Dead) -> Work<'a, Result<Told, SourceError>> {
         self.done(&task.identity)
     }

@@ -95,6 +95,7 @@ impl Running {
             tokio::spawn(Arc::clone(&gate).follow_events()),
             tokio::spawn(Arc::clone(&gate).run_jobs()),
             tokio::spawn(Arc::clone(&gate).settle_lapsed(config.store.alive / 3)),
+            tokio::spawn(Arc::clone(&gate).keep_queues()),
         ];
         for listener in listeners {
             let accept = connection::Accept {
@@ -126,6 +127,7 @@ impl Running {
     /// Stops (O5): no more is accepted, what is in flight ends within the grace, and what does not is unknown.
     pub async fn shutdown(self) {
         self.gate.draining.store(true, Ordering::Release);
+        self.gate.leaving.cancel();
         self.accepting.cancel();
         self.gate.hub.close();
         self.connections.close();
@@ -133,6 +135,7 @@ impl Running {
         let began = Instant::now();
         let ended = async {
             self.connections.wait().await;
+            self.gate.queues.load().close();
             self.gate.tasks.wait().await;
         };
         if tokio::time::timeout(self.grace, ended).await.is_err() {

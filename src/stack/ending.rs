@@ -11,8 +11,8 @@ use bytes::Bytes;
 use http::{StatusCode, response};
 use tokio_util::task::TaskTracker;
 
-use super::Gate;
 use super::telling::Telling;
+use super::{Besides, Gate};
 use crate::config::checked::{Route, Source};
 use crate::http::timestamp::{millis, now};
 use crate::http::{Body, Reason, Response, fields};
@@ -34,6 +34,8 @@ pub(super) struct Pending {
     pub(super) ran_before: bool,
     /// What every word about it has; `None`: nothing is told of it.
     pub(super) telling: Option<Telling>,
+    /// What is committed with a success (J2).
+    pub(super) besides: Option<Besides>,
 }
 
 /// What goes with an end.
@@ -220,12 +222,10 @@ impl Pending {
         let rest = is_unknown.then_some(self.route.idempotency.settle).filter(|settle| !settle.is_zero());
         let turn_end = self.turn.as_ref().and_then(|turn| turn.ending(rest));
         let event = along.event.clone();
+        let with = With { version: along.version, turn: turn_end, event, ..With::default() };
         let expires_at = match &mut self.claim {
             // A version moves with the record; where the key is only freed, nothing moves.
-            Some(claim) => match claim
-                .end(ended, With { version: along.version, turn: turn_end, event, ..With::default() })
-                .await
-            {
+            Some(claim) => match end_with(claim, ended, with, self.besides.as_ref()).await {
                 Ok(expires_at) => Some(expires_at),
                 Err(NotRecorded::Store(_)) => return Err(again),
                 Err(NotRecorded::Lost) => {
@@ -237,7 +237,7 @@ impl Pending {
                 if let Some(to) = along.version {
                     self.gate.store.move_version(to, now()).await.map_err(|_| again)?;
                 }
-                self.gate.tell(event).await;
+                self.gate.tell(along.event.clone()).await;
                 None
             }
         };
@@ -343,6 +343,29 @@ impl Drop for Pending {
         // Nobody said how it ended, so its claim will: it is unknown.
         if let (Some(event), Some(claim)) = (self.told_unknown(), &mut self.claim) {
             claim.has_last_word(event);
+        }
+    }
+}
+
+/// Ends a claim, with what goes with a success; where that is lost without.
+async fn end_with(
+    claim: &mut Claim,
+    ended: Ended,
+    with: With,
+    besides: Option<&Besides>,
+) -> Result<Millis, NotRecorded> {
+    let (Some(besides), Ended::Done { status: status @ 200..=299, answer }) = (besides, &ended) else {
+        return claim.end(ended, with).await;
+    };
+    let again = Ended::Done { status: *status, answer: answer.clone() };
+    match claim.end(again, With { cells: besides.cells(), ..with.clone() }).await {
+        Err(NotRecorded::Lost) => {
+            tracing::warn!("a task's claim had ended before the write that finishes the task was recorded");
+            claim.end(ended, with).await
+        }
+        recorded => {
+            besides.note(recorded.is_ok());
+            recorded
         }
     }
 }

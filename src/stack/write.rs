@@ -16,7 +16,7 @@ use http::uri::PathAndQuery;
 use self::accept::accepted;
 
 use super::telling::Telling;
-use super::{Gate, Journey, Rules};
+use super::{Besides, Gate, Journey, Rules};
 use crate::config::checked::{InFlight, OnStoreFailure, Source};
 use crate::http::budget::Budget;
 use crate::http::refusal::Unknown;
@@ -59,6 +59,8 @@ pub(super) struct Write {
     /// The lease that it shows (L2).
     lease: Option<LeaseId>,
     told: Told,
+    /// What is committed with its end (J2).
+    besides: Option<Besides>,
 }
 
 /// What the journey takes over when a write is done.
@@ -110,6 +112,7 @@ impl Write {
             past_store: false,
             lease: None,
             told: Told { story: journey.story.clone(), resource: None, wait_bound: None },
+            besides: None,
         }
     }
 
@@ -122,6 +125,12 @@ impl Write {
         self.told.story.key = Some(claim.id);
         (self.job, self.life) = (Some(claim), life);
         self.run()
+    }
+
+    /// With this in its commit, and under the fingerprint of the request that it came in.
+    pub(super) fn with(mut self, besides: Besides) -> Self {
+        self.besides = Some(besides);
+        self
     }
 
     pub(super) fn must_finish(&self) -> MustFinish {
@@ -162,7 +171,8 @@ impl Write {
     async fn record(&mut self, claimed: &mut Claimed, content: &Bytes) -> Result<Option<Response>, Refusal> {
         let route = Arc::clone(&self.entry.route);
         if let Some(key) = claimed.key.clone() {
-            let print = self.fingerprint(content);
+            let own = self.besides.as_ref().map(|besides| besides.fingerprint);
+            let print = own.unwrap_or_else(|| self.fingerprint(content));
             let mut entered = self.enter(&key, print, claimed).await?;
             if self.wants_job()
                 && let Some(Entered::Run(claim)) = entered
@@ -240,6 +250,15 @@ impl Write {
 
     /// Into the turn, with what was claimed.
     async fn ahead(&mut self, mut claimed: Claimed) -> Result<Response, Refusal> {
+        if let Some(besides) = &self.besides {
+            // A replay needs none of it; a run does (J2).
+            if let Err(reason) = besides.may_run(claimed.claim.is_some()) {
+                if let Some(claim) = claimed.claim.take() {
+                    claim.give_up(With::default()).await;
+                }
+                return Err(reason.into());
+            }
+        }
         let again = claimed.rerun.is_some();
         let operation = claimed.claim.as_ref().map(|claim| claim.id);
         // The lease before the line, so that a stranger does not wait in it (L3).

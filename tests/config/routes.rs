@@ -257,7 +257,6 @@ fn what_is_not_built_is_told() {
         "[server]\ntls = { cert = \"c\", key = \"k\" }",
         "upstream.http2 = true",
         "upstream.ca = \"ca.pem\"",
-        "[[queues]]\nname = \"n\"\nsource = \"http://h\"\nheaders = { A = \"b\" }",
         "[log]\notlp = \"https://h\"",
     ] {
         let text = match rest.strip_prefix("upstream.") {

@@ -80,7 +80,7 @@ fn document(steps: &[Option<String>], value: &Json) -> Json {
                 // What such a table needs beside the key.
                 match (steps[..index].last(), steps[..index].iter().flatten().next_back().map(String::as_str))
                 {
-                    (Some(None), Some("queues")) => *here = json!({ "name": "n", "source": "s" }),
+                    (Some(None), Some("queues")) => *here = json!({ "name": "n", "source": "http://h" }),
                     (_, Some("tls")) => *here = json!({ "cert": "c", "key": "k" }),
                     (Some(Some(_)), Some("upstream")) => *here = json!({ "url": "http://h" }),
                     _ => {}
@@ -123,6 +123,7 @@ fn values() -> Vec<Json> {
         json!({ "name": "n", "source": "s" }),
         json!({ "cert": "c", "key": "k" }),
         json!({ "path": "/", "upstream": { "url": "http://h" } }),
+        json!({ "name": "n", "source": "http://h" }),
         json!([{ "path": "/", "upstream": "http://h" }]),
     ];
     let strings = "|x|off|on|hash|Hash|state|json|wait|all|rows|info|info,a::b=trace|a=b=info|=info|30s|0s|00s|30|30 s|\

@@ -250,7 +250,8 @@ impl Claim {
     /// expires.
     ///
     /// # Errors
-    /// Where the store cannot take it; the claim is then still forwarded, and can be ended again (K4).
+    /// Where the store cannot take it; the claim is then still forwarded, and can be ended again (K4). So it can where
+    /// cells that go with it did not stand as they must: then this too is `Lost`, and [`Self::stands`] tells which it was.
     pub async fn end(&mut self, ended: Ended, mut with: With) -> Result<Millis, NotRecorded> {
         let at = now();
         match &ended {
@@ -278,13 +279,23 @@ impl Claim {
                 return Ok(expires_at);
             }
         };
+        let has_cells = !with.cells.is_empty();
         let recorded = self.step(self.before(), Set::State(state), answer, with, at).await;
-        if let Err(NotRecorded::Store(_)) = recorded {
+        if has_cells || matches!(recorded, Err(NotRecorded::Store(_))) {
             recorded?;
         }
         self.phase = phase;
         self.keys.waiting.wake_all(self.id);
         recorded.map(|()| expires_at)
+    }
+
+    /// Whether the record is still this claim's.
+    ///
+    /// # Errors
+    /// Where the store cannot be asked.
+    pub async fn stands(&self) -> Result<bool, StoreError> {
+        let record = self.keys.store.read(self.id, now()).await?;
+        Ok(record.is_some_and(|record| record.owner == self.owner))
     }
 
     /// Records an end with an answer if the cells that go with it stand as they must. When it expires; `None`: they do

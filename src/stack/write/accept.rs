@@ -15,6 +15,7 @@ impl Write {
     pub(super) fn wants_job(&self) -> bool {
         self.entry.route.takes_jobs
             && self.job.is_none()
+            && self.besides.is_none()
             && self.request.method != Method::CONNECT
             && Prefer::parse(&fields::lines(&self.request.headers, &fields::PREFER)).respond_async
     }

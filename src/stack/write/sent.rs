@@ -85,6 +85,7 @@ impl Write {
             turn,
             ran_before: ran_before && prior,
             telling: self.telling(claimed),
+            besides: self.besides.take(),
         };
         // Not only alive, but in the life in which it was claimed: the others settled what an earlier one left.
         let living = self.gate.store.shared().and_then(crate::store::Shared::living);

@@ -19,7 +19,7 @@ mod session;
 mod sql;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub(crate) mod tls;
 mod value;
 
 use std::sync::Arc;

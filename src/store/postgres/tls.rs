@@ -19,19 +19,19 @@ use tokio_rustls::TlsConnector;
 
 /// How a connection is wrapped, where it is.
 #[derive(Clone)]
-pub(super) struct Tls(TlsConnector);
+pub(crate) struct Tls(TlsConnector);
 
 /// What a URL says of TLS.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     /// Whose name is checked.
-    pub(super) is_checked: bool,
+    pub(crate) is_checked: bool,
     /// A file of roots instead of the system's.
-    pub(super) roots: Option<String>,
+    pub(crate) roots: Option<String>,
 }
 
 /// Takes out of a URL what the driver does not know, and says what was in it.
-pub(super) fn read(url: &str) -> (String, Wanted) {
+pub(crate) fn read(url: &str) -> (String, Wanted) {
     let Some((before, query)) = url.split_once('?') else { return (url.to_owned(), Wanted::default()) };
     let mut wanted = Wanted::default();
     let mut left = Vec::new();
@@ -52,7 +52,7 @@ pub(super) fn read(url: &str) -> (String, Wanted) {
 impl Tls {
     /// # Errors
     /// Roots that cannot be read, in a sentence for the operator.
-    pub(super) fn new(wanted: &Wanted) -> Result<Self, String> {
+    pub(crate) fn new(wanted: &Wanted) -> Result<Self, String> {
         let provider = Arc::new(ring::default_provider());
         let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -139,7 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> MakeTlsConnect<S> for T
 }
 
 /// One connection to be made.
-pub(super) struct ToName {
+pub(crate) struct ToName {
     connector: TlsConnector,
     name: ServerName<'static>,
 }
@@ -155,7 +155,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> TlsConnect<S> for ToNam
 }
 
 /// A connection within TLS.
-pub(super) struct Wrapped<S>(Box<tokio_rustls::client::TlsStream<S>>);
+pub(crate) struct Wrapped<S>(Box<tokio_rustls::client::TlsStream<S>>);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Wrapped<S> {
     fn channel_binding(&self) -> ChannelBinding {
