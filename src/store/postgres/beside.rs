@@ -24,6 +24,13 @@ const BATCH: i32 = 1000;
 /// And how many transactions one after the other.
 const BATCHES: usize = 20;
 
+/// No time here is longer, in milliseconds: a century. The server's own times end somewhere.
+const LONGEST: i64 = 100 * 365 * 24 * 60 * 60 * 1000;
+
+fn bounded(time: Duration) -> i64 {
+    whole_millis(time).min(LONGEST)
+}
+
 /// What this instance knows of the log of events.
 pub(super) struct Log {
     /// Moves when there are more events.
@@ -53,7 +60,7 @@ impl Default for Log {
 impl Log {
     fn keep(&self, keep: Keep) {
         self.history.store(i64::try_from(keep.history).unwrap_or(i64::MAX), Ordering::Release);
-        self.ttl_ms.store(whole_millis(keep.ttl), Ordering::Release);
+        self.ttl_ms.store(bounded(keep.ttl), Ordering::Release);
     }
 
     pub(super) fn moved(&self) {
@@ -126,7 +133,7 @@ fn values(advisory: bool, event: Option<Event>, puts: &[Put]) -> Vec<Value> {
 fn beside_values(event: Option<Event>, puts: &[Put]) -> [Value; 8] {
     let bits = |stamp: Owner| stamp.0.cast_signed();
     let to = |put: &Put| put.to.as_ref().map(|to| bits(to.stamp));
-    let left = |put: &Put| put.to.as_ref().and_then(|to| to.left).map(whole_millis);
+    let left = |put: &Put| put.to.as_ref().and_then(|to| to.left).map(bounded);
     let value = |put: &Put| put.to.as_ref().map(|to| Bytes::copy_from_slice(&to.value));
     [
         Value::Data(event.map(Bytes::from_owner)),
@@ -215,7 +222,7 @@ impl Postgres {
     }
 
     pub(super) fn due_now(&self, kind: Kind, within: Duration, most: usize) -> Reply<Vec<(Name, Cell)>> {
-        let values = vec![kind_value(kind), Value::Number(Some(whole_millis(within))), most_value(most)];
+        let values = vec![kind_value(kind), Value::Number(Some(bounded(within))), most_value(most)];
         self.ask(|sql| &sql.due, values, |_, rows| rows.iter().map(named).collect())
     }
 

@@ -118,3 +118,16 @@ async fn another_history_has_other_places() {
         Some(vec!["after".to_owned()])
     );
 }
+
+// S3: a time beyond all that the server has is a very long one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_time_is_too_long() {
+    let store = open(&server().await.url(), &schema()).await;
+    let mut forever = put(1, None, Some(1));
+    forever.to = forever.to.map(|to| Cell { left: Some(Duration::MAX), ..to });
+    assert!(store.swap(Swap { puts: vec![forever], ..Swap::default() }, NOW).await.unwrap());
+    let due = store.due(Kind::Lease, Duration::MAX, 9, NOW).await.unwrap();
+    assert_eq!(due.len(), 1);
+    let year = Duration::from_secs(365 * 24 * 60 * 60);
+    assert!(due[0].1.left.is_some_and(|left| left > year));
+}
