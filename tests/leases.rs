@@ -241,19 +241,22 @@ async fn a_principals_leases_are_counted_rightly(store: &str) {
 }
 
 macro_rules! on_each_store {
-    ($($module:ident: $($name:ident)*;)*) => {
-        // The others join when they keep leases.
-        mod memory {
-            $($(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$module::$name("memory").await;
-            })*)*
-        }
+    ($($place:ident = $store:literal)*: $list:tt) => {
+        $(mod $place {
+            on_each_store!(one $store $list);
+        })*
+    };
+    (one $store:literal { $($module:ident: $($name:ident)*;)* }) => {
+        $($(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            super::$module::$name($store).await;
+        })*)*
     };
 }
 
 use self as leases;
-on_each_store! {
+// The others join when they keep leases.
+on_each_store! { memory = "memory": {
     leases: a_lease_is_granted_once_under_its_key others_see_that_it_is_held_and_no_token a_lease_is_renewed
         a_lease_is_given_back what_cannot_be_leased_is_said one_principal_holds_so_many
         a_principals_leases_are_counted_rightly;
@@ -267,4 +270,4 @@ on_each_store! {
         many_agents_hold_it_one_at_a_time who_left_the_line_gets_nothing a_full_line_is_said;
     ends: it_ends_by_its_time_and_the_next_one_has_it it_ends_while_its_holders_write_is_out
         an_operator_breaks_it leases_can_be_switched_off_by_a_reload leases_are_a_routes_own_choice;
-}
+} }
