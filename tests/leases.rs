@@ -1,5 +1,6 @@
 //! Leases: an agent's own hold on a resource for a time (L1 to L5), on each kind of store.
 
+mod across;
 mod ends;
 mod waiting;
 mod writes;
@@ -255,8 +256,7 @@ macro_rules! on_each_store {
 }
 
 use self as leases;
-// The others join when they keep leases.
-on_each_store! { memory = "memory": {
+on_each_store! { memory = "memory" disk = "disk" redis = "redis" postgres = "postgres": {
     leases: a_lease_is_granted_once_under_its_key others_see_that_it_is_held_and_no_token a_lease_is_renewed
         a_lease_is_given_back what_cannot_be_leased_is_said one_principal_holds_so_many
         a_principals_leases_are_counted_rightly;
@@ -270,4 +270,8 @@ on_each_store! { memory = "memory": {
         many_agents_hold_it_one_at_a_time who_left_the_line_gets_nothing a_full_line_is_said;
     ends: it_ends_by_its_time_and_the_next_one_has_it it_ends_while_its_holders_write_is_out
         an_operator_breaks_it leases_can_be_switched_off_by_a_reload leases_are_a_routes_own_choice;
+} }
+on_each_store! { two_on_redis = "redis" two_on_postgres = "postgres": {
+    across: a_lease_is_one_on_all neither_instance_starves_the_other its_time_is_over_on_all
+        a_lease_outlives_its_instance;
 } }
