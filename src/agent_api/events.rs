@@ -89,7 +89,9 @@ fn filter(request: &Request, rules: &Rules) -> Result<Filter, Refusal> {
             }
             "resource" => {
                 // As the writes name it; and an alias of a path is that path (R5).
-                resources.extend(NormalPath::parse(&value).ok().map(|path| path.as_str().into()));
+                let path = Some(&*value).filter(|value| value.starts_with('/'));
+                let path = path.and_then(|path| NormalPath::parse(path).ok());
+                resources.extend(path.map(|path| path.as_str().into()));
                 resources.push(value.into());
             }
             "type" => kinds.push(kind(&value)?),

@@ -293,7 +293,11 @@ impl Gate {
             };
             match self.store.events(at, BATCH, now()).await {
                 Ok(Some(events)) if events.is_empty() => {
-                    drop(tokio::time::timeout(NET, signal.changed()).await);
+                    let told = tokio::time::timeout(NET, signal.changed()).await;
+                    if matches!(told, Ok(Err(_))) {
+                        // A store that tells nothing any more is looked at.
+                        tokio::time::sleep(NET).await;
+                    }
                 }
                 Ok(Some(events)) => {
                     let mut place = Some(at);

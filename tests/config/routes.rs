@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::Method;
-use onceward::config::checked::{Guard, Mode, Route, Source};
+use onceward::config::checked::{EventsOf, Guard, Mode, Route, Source};
 use onceward::config::{self, Over};
 
 use super::{load, with_route, wrong};
@@ -248,6 +248,36 @@ fn leases_are_where_writes_are_protected() {
         Duration::from_secs(20),
         "cut to what is the most"
     );
+}
+
+// E1, T: who is told is a default of the guard, the top's counts for what writes, and the route's own for itself
+#[test]
+fn who_is_told_is_said_at_the_top_and_on_routes() {
+    for (guard, expected) in
+        [("state", EventsOf::All), ("tool", EventsOf::All), ("read", EventsOf::Off), ("none", EventsOf::Off)]
+    {
+        let guard = format!("guard = {guard:?}");
+        assert_eq!(route(&guard).events, expected, "{guard}");
+        let below = |top: &str| {
+            let route = format!("[[routes]]\npath = \"/\"\nupstream = \"http://h\"\n{guard}");
+            load(&format!("{top}\n{route}")).unwrap().routes[0].events
+        };
+        let own = if expected == EventsOf::Off { EventsOf::Off } else { EventsOf::Own };
+        assert_eq!((below("events = \"own\""), below("[events]\nttl = \"1m\"")), (own, expected), "{guard}");
+        assert_eq!(route(&format!("{guard}\nevents = \"off\"")).events, EventsOf::Off, "{guard}");
+    }
+    let keyed = "guard = \"none\"\nidempotency.required = true\nevents = \"own\"";
+    assert_eq!(route(keyed).events, EventsOf::Own);
+    for guard in ["none", "read"] {
+        let lines = wrong(with_route(&format!("guard = {guard:?}\nevents = \"all\"")));
+        assert!(lines.len() == 1 && lines[0].contains("routes[0].events: nothing is told"), "{lines:?}");
+    }
+    let lines = wrong(with_route("events = \"al\""));
+    assert!(lines[0].contains("did you mean \"all\"?"), "{lines:?}");
+    wrong(with_route("[routes.events]\nhistory = 5"));
+    let events =
+        load("[events]\nhistory = 0\n[[routes]]\npath = \"/\"\nupstream = \"http://h\"").unwrap().events;
+    assert_eq!((events.history, events.readers, events.ttl), (0, 1024, Duration::from_secs(3600)));
 }
 
 // C1: a key of what is to come is known, checked, and refused; switching it off is not
