@@ -240,7 +240,8 @@ impl Queue {
             };
             if looks || new {
                 looks = self.look(waiting).await;
-                if looks {
+                // Those who waited for that look alone have left: where nobody else waits, nothing may be fetched for them.
+                if looks || self.desk.line.lock().waiting.is_empty() {
                     continue;
                 }
             }
