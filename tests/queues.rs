@@ -10,6 +10,9 @@ mod configured;
 mod crew;
 #[path = "queues/lists.rs"]
 mod lists;
+#[cfg(feature = "redis")]
+#[path = "queues/streams.rs"]
+mod streams;
 #[cfg(feature = "postgres")]
 #[path = "queues/tables.rs"]
 mod tables;

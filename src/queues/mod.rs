@@ -100,8 +100,12 @@ impl Queues {
 impl Queue {
     fn new(settings: &Arc<Tasks>, base: &Base) -> Self {
         let closing = base.closing.child_token();
-        let ground =
-            Ground { queue: Arc::clone(&settings.name), tasks: base.tasks.clone(), closing: closing.clone() };
+        let ground = Ground {
+            queue: Arc::clone(&settings.name),
+            visibility: settings.visibility,
+            tasks: base.tasks.clone(),
+            closing: closing.clone(),
+        };
         Self::over(settings, base, sources::open(&settings.source, &ground), closing)
     }
 

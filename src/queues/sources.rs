@@ -3,15 +3,19 @@
 //! Each has `open(settings, &Ground) -> Arc<dyn Source>`, which connects nowhere.
 
 mod http;
+mod missing;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::source::{Busy, Source, SourceError, Taken, Told, Work};
+use super::source::Source;
 use crate::config::checked::TaskSource;
 
 /// What sources stand on.
@@ -19,6 +23,8 @@ use crate::config::checked::TaskSource;
 pub(super) struct Ground {
     /// The queue's name, for the log.
     pub(super) queue: Arc<str>,
+    /// How long a claim lives without a word of its agent.
+    pub(super) visibility: Duration,
     /// What a shutdown waits for: nothing is spawned outside of it.
     pub(super) tasks: TaskTracker,
     /// Stopped when the queue is no longer configured, or a shutdown's grace is over: connections end then, and what was
@@ -33,32 +39,11 @@ pub(super) fn open(source: &TaskSource, ground: &Ground) -> Arc<dyn Source> {
         #[cfg(feature = "postgres")]
         TaskSource::Postgres(settings) => postgres::open(settings, ground),
         #[cfg(not(feature = "postgres"))]
-        TaskSource::Postgres(_) => Arc::new(Missing),
-        TaskSource::Redis(_) | TaskSource::Amqp(_) => Arc::new(Missing),
-    }
-}
-
-/// What this build cannot ask: such a configuration is refused before it comes here.
-struct Missing;
-
-impl Source for Missing {
-    fn take<'a>(&'a self, _: usize, _: &'a dyn Busy) -> Work<'a, Result<Taken, SourceError>> {
-        Box::pin(async { Err(SourceError::NotDone("this build has no such source".to_owned())) })
-    }
-
-    fn wake(&self) -> Work<'_, ()> {
-        Box::pin(std::future::pending())
-    }
-
-    fn back<'a>(&'a self, _: &'a str) -> Work<'a, ()> {
-        Box::pin(async {})
-    }
-
-    fn done<'a>(&'a self, _: &'a str) -> Work<'a, Result<Told, SourceError>> {
-        Box::pin(async { Ok(Told::Elsewhere) })
-    }
-
-    fn has<'a>(&'a self, _: &'a str) -> Work<'a, Result<bool, SourceError>> {
-        Box::pin(async { Ok(true) })
+        TaskSource::Postgres(_) => Arc::new(missing::Missing),
+        #[cfg(feature = "redis")]
+        TaskSource::Redis(settings) => redis::open(settings, ground),
+        #[cfg(not(feature = "redis"))]
+        TaskSource::Redis(_) => Arc::new(missing::Missing),
+        TaskSource::Amqp(_) => Arc::new(missing::Missing),
     }
 }

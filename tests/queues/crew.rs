@@ -8,7 +8,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::Claim;
-use crate::harness::{Agent, PATIENCE, Proxy, Raw};
+use crate::harness::{Agent, PATIENCE, Proxy, Raw, within};
+
+/// What is tried again under another key: the source may be away in the middle of it.
+const WAITS: [&str; 2] = ["in-flight", "upstream-unreachable"];
 
 #[derive(Default)]
 struct Page {
@@ -37,6 +40,16 @@ impl Crew {
 
     fn done(&self) -> u32 {
         self.book.lock().values().map(|page| page.done.min(1)).sum()
+    }
+
+    /// Until so many are done.
+    pub async fn reaches(&self, tasks: u32) {
+        within(format!("{tasks} tasks done"), async {
+            while self.done() < tasks {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
     }
 
     /// Works until all is done.
@@ -78,7 +91,7 @@ impl Crew {
                 self.lost(address, "/.onceward/queues/tasks/claim", &key).await;
             }
             let answer = agent.post("/.onceward/queues/tasks/claim").key(&key).wait(1).await;
-            if answer.status == 204 || answer.is_refusal() && answer.code() == "in-flight" {
+            if answer.status == 204 || answer.is_refusal() && WAITS.contains(&answer.code().as_str()) {
                 continue;
             }
             self.on(&agent, address, Claim::of(&answer), &key).await;

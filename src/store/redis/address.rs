@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 const SENTINEL_PORT: u16 = 26379;
 
 /// How the primary is found.
-pub(super) enum Address {
+pub(crate) enum Address {
     Fixed(Box<ConnectionInfo>),
     Watched(Box<Mutex<SentinelClient>>),
 }
@@ -20,7 +20,7 @@ impl Address {
     ///
     /// # Errors
     /// What is wrong with it, for people.
-    pub(super) fn parse(url: &str) -> Result<Self, String> {
+    pub(crate) fn parse(url: &str) -> Result<Self, String> {
         let (scheme, rest) = url.split_once("://").ok_or("it has no scheme")?;
         if scheme.starts_with("rediss") {
             // Others in this process may have chosen already; whose choice it is does not matter.
@@ -54,7 +54,7 @@ impl Address {
     }
 
     /// The primary as it is now. Sentinel is asked each time.
-    pub(super) async fn primary(&self) -> RedisResult<Primary> {
+    pub(crate) async fn primary(&self) -> RedisResult<Primary> {
         match self {
             Self::Fixed(info) => Primary::at(info.as_ref().clone()),
             Self::Watched(client) => {
@@ -65,15 +65,15 @@ impl Address {
     }
 
     /// Whether the primary may move.
-    pub(super) fn is_watched(&self) -> bool {
+    pub(crate) fn is_watched(&self) -> bool {
         matches!(self, Self::Watched(_))
     }
 }
 
 /// A way to one server: for steps, and for what the server tells by itself.
-pub(super) struct Primary {
-    pub(super) steps: Client,
-    pub(super) news: Client,
+pub(crate) struct Primary {
+    pub(crate) steps: Client,
+    pub(crate) news: Client,
 }
 
 impl Primary {
@@ -87,7 +87,7 @@ impl Primary {
     }
 
     /// Host and port, for people.
-    pub(super) fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         self.steps.get_connection_info().addr().to_string()
     }
 }

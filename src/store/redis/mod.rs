@@ -4,7 +4,7 @@
 //! epoch of its own, in which no tag of the last one matches, and whoever believes in the last one is told before
 //! anything is done.
 
-mod address;
+pub(crate) mod address;
 mod beside;
 mod connection;
 mod health;
