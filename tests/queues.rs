@@ -4,6 +4,9 @@
 mod ack_with_write;
 #[path = "queues/board.rs"]
 mod board;
+#[cfg(feature = "amqp")]
+#[path = "queues/brokers.rs"]
+mod brokers;
 #[path = "queues/configured.rs"]
 mod configured;
 #[path = "queues/crew.rs"]

@@ -199,7 +199,12 @@ impl Queue {
             self.keep(offered, |known| known.held(identity, RETELL));
             return Ok(Prepared::Next);
         }
-        match task::offered(seen.standing(), seen.due, max) {
+        let may = task::offered(seen.standing(), seen.due, max);
+        if matches!(may, May::Held | May::Ended) && self.source.is_another(&identity, &content) {
+            self.keep(offered, |_| {});
+            return Ok(Prepared::Next);
+        }
+        match may {
             May::Claim { attempt, released } => {
                 let fence = self.base.store.next_fence().await?;
                 let draft = self.draft(&seen, &identity, content, principal, (fence, attempt, released));

@@ -141,6 +141,12 @@ pub trait Source: Send + Sync {
     /// to do where the source cannot tell, or does not hold it. What fails is tried again by whoever holds it.
     fn back<'a>(&'a self, identity: &'a str) -> Work<'a, ()>;
 
+    /// Its cell says of a task that was just offered that an agent has it, or that it is over. Where the source is sure that
+    /// it offered another one, which nobody ever had, it gives that another name, offers it again, and says `true`.
+    fn is_another(&self, _identity: &str, _content: &Content) -> bool {
+        false
+    }
+
     /// Whether a task that is over, and is offered all the same, means that the source missed its end: then it is told
     /// again.
     fn is_told(&self) -> bool {

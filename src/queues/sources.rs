@@ -2,7 +2,10 @@
 //!
 //! Each has `open(settings, &Ground) -> Arc<dyn Source>`, which connects nowhere.
 
+#[cfg(feature = "amqp")]
+mod amqp;
 mod http;
+#[cfg(not(all(feature = "amqp", feature = "postgres", feature = "redis")))]
 mod missing;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -44,6 +47,9 @@ pub(super) fn open(source: &TaskSource, ground: &Ground) -> Arc<dyn Source> {
         TaskSource::Redis(settings) => redis::open(settings, ground),
         #[cfg(not(feature = "redis"))]
         TaskSource::Redis(_) => Arc::new(missing::Missing),
+        #[cfg(feature = "amqp")]
+        TaskSource::Amqp(settings) => amqp::open(settings, ground),
+        #[cfg(not(feature = "amqp"))]
         TaskSource::Amqp(_) => Arc::new(missing::Missing),
     }
 }

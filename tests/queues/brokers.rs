@@ -1,0 +1,209 @@
+//! Tasks from a RabbitMQ queue, on a real broker.
+
+use std::time::{Duration, Instant};
+
+use lapin::options::{BasicPublishOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use serde_json::json;
+
+use super::crew::Crew;
+use super::{Claim, claims, none};
+use crate::harness::servers::rabbitmq::{RabbitMq, shared};
+use crate::harness::{Agent, Proxy};
+
+const CLAIM: &str = "/.onceward/queues/tasks/claim";
+
+/// A queue, beside Onceward.
+struct Queue {
+    _connection: Connection,
+    channel: Channel,
+    name: &'static str,
+}
+
+impl Queue {
+    async fn declare(broker: &RabbitMq, name: &'static str) -> Queue {
+        let connection = Connection::connect(&broker.url(), ConnectionProperties::default()).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        channel.confirm_select(Default::default()).await.unwrap();
+        let mut quorum = FieldTable::default();
+        quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        channel.queue_declare(name.into(), durable, quorum).await.unwrap();
+        Queue { _connection: connection, channel, name }
+    }
+
+    /// A message without an id.
+    async fn send(&self, id: u32) {
+        let body = json!({"id": id}).to_string();
+        let (options, properties) =
+            (BasicPublishOptions::default(), BasicProperties::default().with_delivery_mode(2));
+        let sent =
+            self.channel.basic_publish("".into(), self.name.into(), options, body.as_bytes(), properties);
+        assert!(sent.await.unwrap().await.unwrap().is_ack());
+    }
+}
+
+fn config(broker: &RabbitMq, queue: &str, lines: &str) -> String {
+    format!(
+        "[server]\n\n[[routes]]\npath = \"/x\"\nupstream = \"http://127.0.0.1:9\"\n\n[[queues]]\nname = \"tasks\"\n\
+         source = \"{}\"\nqueue = \"{queue}\"\n{lines}\n",
+        broker.url()
+    )
+}
+
+// J2, J3: what nobody claimed stays ready
+#[tokio::test]
+async fn a_queue_hands_out_its_messages() {
+    let broker = shared().await;
+    let queue = Queue::declare(broker, "outside").await;
+    let proxy = Proxy::start(&config(broker, "outside", "visibility = \"3s\"")).await;
+    let agent = Agent::new(&proxy);
+    none(&agent, "none").await;
+    for id in 1..=5 {
+        queue.send(id).await;
+    }
+    let first = claims(&agent, "a").await;
+    assert_eq!((first.task.clone(), first.attempt), (json!({"id": 1}), 1));
+    broker.reaches("outside", (4, 1)).await;
+    agent.post(&first.path("ack")).await.is(204);
+    broker.reaches("outside", (4, 0)).await;
+
+    let second = claims(&agent, "b").await;
+    assert_eq!(second.task, json!({"id": 2}));
+    agent.post(&second.path("release")).await.is(204);
+    broker.reaches("outside", (4, 0)).await;
+    let again = claims(&agent, "c").await;
+    assert_eq!((again.task.clone(), again.attempt), (json!({"id": 2}), 2));
+    assert!(again.fence > second.fence);
+    agent.post(&second.path("ack")).await.refused("claim-lost");
+    // Not acknowledged in time, it is ready again.
+    broker.reaches("outside", (4, 0)).await;
+    agent.post(&again.path("ack")).await.refused("claim-lost");
+    assert_eq!(claims(&agent, "d").await.attempt, 3);
+
+    let put = agent.post("/.onceward/queues/tasks/tasks").key("p").json(&json!({"id": 6})).await;
+    put.is(201);
+    agent.post("/.onceward/queues/tasks/tasks").key("p").json(&json!({"id": 6})).await.replays(&put);
+    broker.reaches("outside", (4, 1)).await;
+}
+
+// J3: an instance that is killed takes no task with it
+#[tokio::test]
+async fn a_killed_instance_gives_its_messages_back() {
+    let broker = shared().await;
+    let queue = Queue::declare(broker, "killed").await;
+    let mut proxy = Proxy::start(&config(broker, "killed", "")).await;
+    queue.send(1).await;
+    claims(&Agent::new(&proxy), "a").await;
+    broker.reaches("killed", (0, 1)).await;
+    proxy.kill();
+    broker.reaches("killed", (1, 0)).await;
+    let proxy = Proxy::start(&config(broker, "killed", "")).await;
+    assert_eq!(claims(&Agent::new(&proxy), "a").await.task, json!({"id": 1}));
+}
+
+// J2: equal messages are tasks of their own
+#[tokio::test]
+async fn equal_messages_are_as_many_tasks() {
+    let broker = shared().await;
+    let queue = Queue::declare(broker, "alike").await;
+    let proxy = Proxy::start(&config(broker, "alike", "")).await;
+    let agent = Agent::new(&proxy);
+    queue.send(1).await;
+    queue.send(1).await;
+    let (one, two) = (claims(&agent, "a").await, claims(&agent, "b").await);
+    agent.post(&one.path("ack")).await.is(204);
+    queue.send(1).await;
+    let three = claims(&agent, "c").await;
+    assert_eq!((&one.task, &two.task), (&two.task, &three.task));
+    agent.post(&two.path("ack")).await.is(204);
+    agent.post(&three.path("ack")).await.is(204);
+    none(&agent, "d").await;
+    broker.reaches("alike", (0, 0)).await;
+}
+
+// J3
+#[tokio::test]
+async fn a_dead_task_goes_to_its_queue() {
+    let broker = shared().await;
+    let queue = Queue::declare(broker, "ending").await;
+    let _dead = Queue::declare(broker, "ended").await;
+    let proxy = Proxy::start(&config(broker, "ending", "max_attempts = 1\ndead_letter = \"ended\"")).await;
+    let agent = Agent::new(&proxy);
+    queue.send(1).await;
+    let claim = claims(&agent, "a").await;
+    agent.post(&claim.path("release")).await.is(204);
+    broker.reaches("ended", (1, 0)).await;
+    broker.reaches("ending", (0, 0)).await;
+    none(&agent, "b").await;
+}
+
+// J2: woken, not polled
+#[tokio::test]
+async fn a_message_wakes_who_waits() {
+    let broker = shared().await;
+    let queue = Queue::declare(broker, "woken").await;
+    let proxy = Proxy::start(&config(broker, "woken", "")).await;
+    let agent = Agent::new(&proxy);
+    let mut waits = Vec::new();
+    for n in 0..20 {
+        let wait = agent.post(CLAIM).key(&format!("{n}")).wait(15).spawn();
+        // In its wait.
+        tokio::time::sleep(Duration::from_millis(if n == 0 { 500 } else { 100 + fastrand::u64(0..60) }))
+            .await;
+        let sent = Instant::now();
+        queue.send(n).await;
+        Claim::of(&wait.await.unwrap());
+        waits.push(sent.elapsed());
+    }
+    waits.sort_unstable();
+    println!("woken by a message after {:?} in the middle, {:?} at the most", waits[10], waits[19]);
+    assert!(waits[10] < Duration::from_millis(500), "{waits:?}");
+}
+
+/// A queue with so many tasks, and who works on them: every task done, none by two at once.
+async fn filled(broker: &RabbitMq, name: &'static str, tasks: u32) -> (Proxy, Crew) {
+    let queue = Queue::declare(broker, name).await;
+    for id in 0..tasks {
+        queue.send(id).await;
+    }
+    let proxy = Proxy::start(&config(broker, name, "visibility = \"1s\"\nmax_attempts = 100")).await;
+    let crew = Crew::new(&[&proxy], tasks);
+    (proxy, crew)
+}
+
+// J2, J3
+#[tokio::test]
+async fn eight_workers_do_each_message_once() {
+    let broker = shared().await;
+    let (_proxy, crew) = filled(broker, "eight", 60).await;
+    crew.work(8).await;
+    broker.reaches("eight", (0, 0)).await;
+}
+
+// J2, J3
+#[tokio::test]
+async fn sixty_four_workers_do_each_message_once() {
+    let broker = shared().await;
+    let (_proxy, crew) = filled(broker, "many", 200).await;
+    crew.work(64).await;
+    broker.reaches("many", (0, 0)).await;
+}
+
+// J2, J3: killed in the middle, hanging in the middle
+#[tokio::test]
+async fn each_message_is_done_once_whatever_the_broker_does() {
+    let mut broker = RabbitMq::start().await;
+    let (_proxy, crew) = filled(&broker, "tasks", 120).await;
+    tokio::join!(crew.work(8), async {
+        crew.reaches(30).await;
+        broker.kill();
+        broker.start_again().await;
+        crew.reaches(60).await;
+        broker.pause();
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        broker.resume();
+    });
+    broker.reaches("tasks", (0, 0)).await;
+}
