@@ -22,7 +22,7 @@ fn read(path: &str) -> String {
 
 /// Compares a document with what it has to be, or writes it.
 #[track_caller]
-fn is_as_made(path: &str, made: &str) {
+pub fn is_as_made(path: &str, made: &str) {
     if std::env::var_os("ONCEWARD_WRITE_DOCS").is_some() {
         fs::write(root().join(path), made).unwrap();
         return;
@@ -128,8 +128,10 @@ fn every_link_leads_somewhere() {
 fn documents() -> Vec<PathBuf> {
     let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let markdown = docs.filter(|path| path.extension().is_some_and(|ending| ending == "md"));
-    let documents: Vec<_> = markdown.chain([root().join("README.md")]).collect();
-    assert!(documents.len() >= 5, "{documents:?}");
+    let examples = fs::read_dir(root().join("examples")).unwrap();
+    let examples = examples.map(|entry| entry.unwrap().path().join("README.md")).filter(|page| page.exists());
+    let documents: Vec<_> = markdown.chain(examples).chain([root().join("README.md")]).collect();
+    assert!(documents.len() >= 7, "{documents:?}");
     documents
 }
 

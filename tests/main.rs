@@ -20,6 +20,7 @@ mod docs;
 mod durable;
 mod endings;
 mod events;
+mod examples;
 mod forwarding;
 mod framing;
 mod full_disk;

@@ -1,8 +1,8 @@
 //! APIs that others wrote, as they wrote them: directly their concurrent writers lose updates and double what
 //! they send twice; behind Onceward, with the configurations of `config/real`, nothing is lost and nothing doubled.
 
-mod apis;
-mod server;
+pub mod apis;
+pub mod server;
 mod witness;
 mod writer;
 
@@ -26,7 +26,7 @@ const ITEMS: u64 = 10;
 const DEADLINE: Duration = Duration::from_secs(240);
 
 /// Each of these tests is three busy processes: one at a time leaves the other tests their share of the machine.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+pub static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 // V1: `hash`, over an API that knows weak tags only and compares nothing
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -221,7 +221,7 @@ fn assert_success(answer: &Answer) {
 }
 
 /// The configuration as the environment would fill it, with this upstream.
-fn filled(config: &str, upstream: &str) -> String {
+pub fn filled(config: &str, upstream: &str) -> String {
     let mut parts = config.split("${UPSTREAM:-");
     let mut filled = parts.next().unwrap_or_default().to_owned();
     for part in parts {
