@@ -166,6 +166,10 @@ class Agent:
         asked = {"resource": resource, "ttl": ttl}
         return str(self.write("POST", "/.onceward/leases", asked, prefer=f"wait={wait}").json["lease"])
 
+    def renew(self, lease: str) -> None:
+        """Its time begins anew. Refused with "lease-lost" when it had lapsed: what the agent began is another's now."""
+        self.write("PUT", f"/.onceward/leases/{lease}")
+
     def claim(self, queue: str, wait: int = 10) -> Claim | None:
         """A task of a queue, to be acknowledged when it is done; None where none came while this waited."""
         answer = self.write("POST", f"/.onceward/queues/{queue}/claim", prefer=f"wait={wait}")
