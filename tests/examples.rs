@@ -1,7 +1,10 @@
 //! The programs in `examples/`, each run as its README says, before its API and the real proxy with its configuration.
 //! Directly they lose or double something; through Onceward nothing, and the README shows what they print.
 
+mod events;
+mod leases;
 mod process;
+mod queues;
 
 use std::fs;
 use std::path::{Path, PathBuf};
