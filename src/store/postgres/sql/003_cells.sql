@@ -218,7 +218,8 @@ create function {s}.swap_3(
     p_topics uuid[], out done boolean, out awaited boolean
 ) language plpgsql set enable_seqscan = off as $$
 declare
-    fit int := {s}.fit_3(p_kinds, p_names, p_was, p_stamps);
+    -- Nothing at all is no swap that could have been done before.
+    fit int := case when cardinality(p_kinds) > 0 then {s}.fit_3(p_kinds, p_names, p_was, p_stamps) else 1 end;
 begin
     done := fit <> 0;
     if fit = 1 then

@@ -1,6 +1,7 @@
-fit = fit or 2
+-- Nothing at all is no swap that could have been done before.
+fit = fit or 1
 local tells, reply = fit == 1, { fit }
-if tells then
+if tells and swap then
   swap()
 else
   call('DEL', p .. '-')
