@@ -57,7 +57,7 @@ fn config(broker: &RabbitMq, queue: &str, lines: &str) -> String {
 async fn a_queue_hands_out_its_messages() {
     let broker = shared().await;
     let queue = Queue::declare(broker, "outside").await;
-    let proxy = Proxy::start(&config(broker, "outside", "visibility = \"3s\"")).await;
+    let proxy = Proxy::start(&config(broker, "outside", "visibility = \"20s\"")).await;
     let agent = Agent::new(&proxy);
     none(&agent, "none").await;
     for id in 1..=5 {
