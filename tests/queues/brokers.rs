@@ -69,23 +69,31 @@ async fn a_queue_hands_out_its_messages() {
     agent.post(&first.path("ack")).await.is(204);
     broker.reaches("outside", (4, 0)).await;
 
-    let second = claims(&agent, "b").await;
-    assert_eq!(second.task, json!({"id": 2}));
-    agent.post(&second.path("release")).await.is(204);
-    broker.reaches("outside", (4, 0)).await;
-    let again = claims(&agent, "c").await;
-    assert_eq!((again.task.clone(), again.attempt), (json!({"id": 2}), 2));
-    assert!(again.fence > second.fence);
-    agent.post(&second.path("ack")).await.refused("claim-lost");
-    // Not acknowledged in time, it is ready again.
-    broker.reaches("outside", (4, 0)).await;
-    agent.post(&again.path("ack")).await.refused("claim-lost");
-    assert_eq!(claims(&agent, "d").await.attempt, 3);
-
     let put = agent.post("/.onceward/queues/tasks/tasks").key("p").json(&json!({"id": 6})).await;
     put.is(201);
     agent.post("/.onceward/queues/tasks/tasks").key("p").json(&json!({"id": 6})).await.replays(&put);
-    broker.reaches("outside", (4, 1)).await;
+    broker.reaches("outside", (5, 0)).await;
+}
+
+// J2, J3: alone in its queue, for the broker does not say where it puts one back
+#[tokio::test]
+async fn a_message_comes_again_with_its_next_attempt() {
+    let broker = shared().await;
+    let queue = Queue::declare(broker, "again").await;
+    let proxy = Proxy::start(&config(broker, "again", "visibility = \"3s\"")).await;
+    let agent = Agent::new(&proxy);
+    queue.send(2).await;
+    let first = claims(&agent, "b").await;
+    agent.post(&first.path("release")).await.is(204);
+    broker.reaches("again", (1, 0)).await;
+    let again = claims(&agent, "c").await;
+    assert_eq!((again.task.clone(), again.attempt), (json!({"id": 2}), 2));
+    assert!(again.fence > first.fence);
+    agent.post(&first.path("ack")).await.refused("claim-lost");
+    // Not acknowledged in time, it is ready again.
+    broker.reaches("again", (1, 0)).await;
+    agent.post(&again.path("ack")).await.refused("claim-lost");
+    assert_eq!(claims(&agent, "d").await.attempt, 3);
 }
 
 // J3: an instance that is killed takes no task with it
