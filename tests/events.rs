@@ -1,16 +1,17 @@
 //! The stream of events (E1): what is told, to whom, in which order, and what a reader that comes back gets.
 
+mod across;
 mod readers;
+mod resuming;
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::harness::events::Told;
 use crate::harness::ground::Ground;
 use crate::harness::ledger::Ledger;
-use crate::harness::{Agent, Events, Gate, Proxy, Reply, Upstream, proxied};
+use crate::harness::{Agent, Events, Proxy, Reply, Upstream, proxied};
 
 /// A proxy on a store, with lines of `[events]` and of its route.
 async fn on(ground: &Ground, upstream: &Upstream, events: &str, route: &str) -> Proxy {
@@ -35,7 +36,8 @@ const TOOL: &str = "guard = \"tool\"\nresource = \"{query:r}\"";
 async fn each_write_is_told_once(store: &str) {
     let ledger = Ledger::start().await;
     ledger.holds("/d", json!({"n": 0}));
-    let proxy = on(&Ground::of(store).await, &ledger.upstream, "", "").await;
+    let ground = Ground::of(store).await;
+    let proxy = on(&ground, &ledger.upstream, "", "").await;
     let agent = Agent::new(&proxy);
     let mut events = Events::open(&proxy, "").await;
     assert_eq!(events.head.first("content-type").as_deref(), Some("text/event-stream"));
@@ -71,7 +73,8 @@ async fn each_write_is_told_once(store: &str) {
 async fn what_became_of_an_answer_is_told(store: &str) {
     let upstream = Upstream::start().await;
     let lines = format!("{TOOL}\nidempotency.settle = \"0s\"\nidempotency.on_5xx = \"hold\"");
-    let proxy = on(&Ground::of(store).await, &upstream, "", &lines).await;
+    let ground = Ground::of(store).await;
+    let proxy = on(&ground, &upstream, "", &lines).await;
     let agent = Agent::new(&proxy);
     let mut events = Events::open(&proxy, "").await;
     let stream = || Reply::ok("data: 1\n\n").field("Content-Type", "text/event-stream").chunked();
@@ -104,7 +107,8 @@ async fn what_has_no_key_is_told(store: &str) {
     let upstream = Upstream::start().await;
     for lines in ["queue = false", "queue = true", "queue = true\nversion = \"mint\""] {
         let lines = format!("guard = \"tool\"\nresource = \"one\"\nidempotency.required = false\n{lines}");
-        let proxy = on(&Ground::of(store).await, &upstream, "", &lines).await;
+        let ground = Ground::of(store).await;
+        let proxy = on(&ground, &upstream, "", &lines).await;
         let agent = Agent::new(&proxy);
         let mut events = Events::open(&proxy, "").await;
         let version = agent.post("/x").body("1").await.is(200).header("onceward-version");
@@ -127,7 +131,8 @@ async fn a_conflict_found_upstream_is_told(store: &str) {
     for key in [Some("k"), None] {
         let lines = "version = \"upstream\"\nidempotency.required = false\nversion.stale_status = 412"
             .replace("version = \"upstream\"\n", "version.source = \"upstream\"\n");
-        let proxy = on(&Ground::of(store).await, &upstream, "", &lines).await;
+        let ground = Ground::of(store).await;
+        let proxy = on(&ground, &upstream, "", &lines).await;
         let agent = Agent::new(&proxy);
         let mut events = Events::open(&proxy, "").await;
         upstream.next(Reply::new(412).field("ETag", "\"v8\""));
@@ -140,77 +145,12 @@ async fn a_conflict_found_upstream_is_told(store: &str) {
     }
 }
 
-// E1: resumed behind any event, a reader gets exactly the rest, however it was interrupted
-async fn a_reader_resumes_where_it_was(store: &str) {
-    let upstream = Upstream::start().await;
-    let proxy = on(&Ground::of(store).await, &upstream, "", TOOL).await;
-    let agent = Agent::new(&proxy);
-    let mut events = Events::open(&proxy, "").await;
-    let mut ids = vec![events.last_id.clone()];
-    for n in 0..150 {
-        agent.post(&format!("/x?r={n}")).key(&n.to_string()).await.is(200);
-    }
-    let all = events.some(150).await;
-    ids.extend(all.iter().map(|told| told.id.clone()));
-    for (at, id) in ids.iter().enumerate() {
-        let mut again = Events::behind(&proxy, "", id).await;
-        assert_eq!(again.last_id, *id);
-        assert_eq!(again.some(150 - at).await, all[at..], "behind {at}");
-        if at % 50 == 0 {
-            // And then what is new, at once.
-            let (key, began) = (format!("new-{at}"), Instant::now());
-            agent.post("/x?r=new").key(&key).await.is(200);
-            assert_eq!(again.next().await.what(), ("changed", "new"));
-            assert!(began.elapsed() < Duration::from_secs(5));
-            let mut rest = events.some(1).await;
-            assert_eq!(rest.remove(0).what(), ("changed", "new"));
-            agent.post("/x?r=other").key(&format!("{key}-other")).await.is(200);
-            assert_eq!(again.next().await, events.next().await);
-            break;
-        }
-    }
-    // Only what it asks for, also from what was before.
-    let mut some = Events::behind(&proxy, "?resource=7&resource=120&type=onceward.changed", &ids[0]).await;
-    assert_eq!(whats(&some.some(2).await), [("changed", "7"), ("changed", "120")]);
-}
-
-// E1: while others write a reader comes and goes, and neither misses an event nor gets one twice
-async fn nothing_is_lost_between_then_and_now(store: &str) {
-    let upstream = Upstream::start().await;
-    let proxy = on(&Ground::of(store).await, &upstream, "", TOOL).await;
-    let mut whole = Events::open(&proxy, "").await;
-    let mut last = whole.last_id.clone();
-    let writers: Vec<_> = (0..4)
-        .map(|w| {
-            let agent = Agent::new(&proxy);
-            tokio::spawn(async move {
-                for n in 0..100 {
-                    agent.post(&format!("/x?r={w}")).key(&format!("{w}-{n}")).await.is(200);
-                }
-            })
-        })
-        .collect();
-    let mut seen = Vec::new();
-    for visit in 0.. {
-        if seen.len() == 400 {
-            break;
-        }
-        let mut events = Events::behind(&proxy, "", &last).await;
-        let count = (visit % 7 + 1).min(400 - seen.len());
-        seen.extend(events.some(count).await);
-        last.clone_from(&events.last_id);
-    }
-    assert_eq!(seen, whole.some(400).await);
-    for writer in writers {
-        writer.await.unwrap();
-    }
-}
-
 // E1: in order per resource, with sixteen writers at once
 async fn events_stand_in_the_order_of_the_writes(store: &str) {
     let upstream = Upstream::start().await;
     let lines = format!("{TOOL}\nversion = {{ source = \"mint\", required = [] }}\nqueue.max_wait = \"20s\"");
-    let proxy = on(&Ground::of(store).await, &upstream, "", &lines).await;
+    let ground = Ground::of(store).await;
+    let proxy = on(&ground, &upstream, "", &lines).await;
     let mut events = Events::open(&proxy, "").await;
     let mut writers = tokio::task::JoinSet::new();
     for w in 0..16 {
@@ -237,55 +177,29 @@ async fn events_stand_in_the_order_of_the_writes(store: &str) {
     }
 }
 
-// E1, S5: after kill -9 a reader gets each event exactly once, in order; on a store that forgets it is told so
-async fn a_crash_loses_no_event(store: &str) {
-    let upstream = Upstream::start().await;
-    let ground = Ground::of(store).await;
-    let mut proxy = on(&ground, &upstream, "", &format!("{TOOL}\nidempotency.settle = \"0s\"")).await;
-    let agent = Agent::new(&proxy);
-    let mut events = Events::open(&proxy, "").await;
-    let start = events.last_id.clone();
-    for n in 0..20 {
-        agent.post(&format!("/x?r={n}")).key(&n.to_string()).await.is(200);
-    }
-    let before = events.some(20).await;
-    let gate = Gate::closed();
-    upstream.next(Reply::ok("late").held(&gate));
-    let lost = tokio::spawn(agent.post("/x?r=lost").key("lost").try_send());
-    upstream.received(21).await;
-    proxy.kill();
-    assert!(lost.await.unwrap().is_err());
-    gate.open();
-    proxy.restart().await;
-    if matches!(ground, Ground::Memory) {
-        let gone = Events::ask(&proxy, "", &[("Last-Event-ID", &before[9].id)]).await;
-        gone.err().expect("a refusal").refused("gone");
-        return;
-    }
-    let mut again = Events::behind(&proxy, "", &start).await;
-    assert_eq!(again.some(20).await, before);
-    assert_eq!(again.next().await.what(), ("unknown", "lost"));
-    Agent::new(&proxy).post("/x?r=new").key("new").await.is(200);
-    assert_eq!(again.next().await.what(), ("changed", "new"));
-    let mut later = Events::behind(&proxy, "", &before[9].id).await;
-    assert_eq!(later.some(10).await, before[10..]);
-}
-
-/// Each of them on each store that has events.
 macro_rules! on_each_store {
-    ($($name:ident)*) => {
-        mod on_memory {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name("memory").await;
-            })*
-        }
+    ($($place:ident = $store:literal)*: $list:tt) => {
+        $(mod $place {
+            on_each_store!(one $store $list);
+        })*
+    };
+    (one $store:literal { $($module:ident: $($name:ident)*;)* }) => {
+        $($(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            super::$module::$name($store).await;
+        })*)*
     };
 }
 
-on_each_store!(each_write_is_told_once what_became_of_an_answer_is_told what_has_no_key_is_told
-    a_conflict_found_upstream_is_told a_reader_resumes_where_it_was nothing_is_lost_between_then_and_now
-    events_stand_in_the_order_of_the_writes a_crash_loses_no_event);
+use self as events;
+on_each_store! { on_memory = "memory" on_disk = "disk" on_redis = "redis" on_postgres = "postgres": {
+    events: each_write_is_told_once what_became_of_an_answer_is_told what_has_no_key_is_told
+        a_conflict_found_upstream_is_told events_stand_in_the_order_of_the_writes;
+    resuming: a_reader_resumes_where_it_was nothing_is_lost_between_then_and_now a_crash_loses_no_event;
+} }
+on_each_store! { two_on_redis = "redis" two_on_postgres = "postgres": {
+    across: events_are_one_line_on_all what_an_instance_left_unknown_is_told_once;
+} }
 
 // E1, R2, R4: who is told of nothing, by the route
 #[tokio::test]

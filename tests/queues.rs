@@ -13,6 +13,8 @@ mod configured;
 mod crew;
 #[path = "queues/lists.rs"]
 mod lists;
+#[path = "queues/stores.rs"]
+mod stores;
 #[cfg(feature = "redis")]
 #[path = "queues/streams.rs"]
 mod streams;
