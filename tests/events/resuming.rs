@@ -19,7 +19,9 @@ pub(super) async fn a_reader_resumes_where_it_was(store: &str) {
     }
     let all = events.some(150).await;
     ids.extend(all.iter().map(|told| told.id.clone()));
-    for (at, id) in ids.iter().enumerate() {
+    // A store is asked for a page at a time, and three of these it takes here.
+    let step = if store == "memory" { 1 } else { 15 };
+    for (at, id) in ids.iter().enumerate().step_by(step) {
         let mut again = Events::behind(&proxy, "", id).await;
         assert_eq!(again.last_id, *id);
         assert_eq!(again.some(150 - at).await, all[at..], "behind {at}");
@@ -45,11 +47,12 @@ pub(super) async fn nothing_is_lost_between_then_and_now(store: &str) {
     let proxy = on(&ground, &upstream, "", TOOL).await;
     let mut whole = Events::open(&proxy, "").await;
     let mut last = whole.last_id.clone();
+    let each = if store == "memory" { 100 } else { 40 };
     let writers: Vec<_> = (0..4)
         .map(|w| {
             let agent = Agent::new(&proxy);
             tokio::spawn(async move {
-                for n in 0..100 {
+                for n in 0..each {
                     agent.post(&format!("/x?r={w}")).key(&format!("{w}-{n}")).await.is(200);
                 }
             })
@@ -57,15 +60,15 @@ pub(super) async fn nothing_is_lost_between_then_and_now(store: &str) {
         .collect();
     let mut seen = Vec::new();
     for visit in 0.. {
-        if seen.len() == 400 {
+        if seen.len() == 4 * each {
             break;
         }
         let mut events = Events::behind(&proxy, "", &last).await;
-        let count = (visit % 7 + 1).min(400 - seen.len());
+        let count = (visit % 7 + 1).min(4 * each - seen.len());
         seen.extend(events.some(count).await);
         last.clone_from(&events.last_id);
     }
-    assert_eq!(seen, whole.some(400).await);
+    assert_eq!(seen, whole.some(4 * each).await);
     for writer in writers {
         writer.await.unwrap();
     }
