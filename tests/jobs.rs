@@ -1,5 +1,7 @@
 //! Writes that are answered before they run (J1): accepted means stored, run once, in order, and the result is kept.
 
+mod across;
+
 use std::time::Duration;
 
 use serde_json::Value;

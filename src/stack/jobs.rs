@@ -13,7 +13,7 @@ use crate::http::request::{Gone, Peer};
 use crate::http::timestamp::{millis, now};
 use crate::http::{Body, Reason, Refusal, Request, Response, fields};
 use crate::policy::idempotency::With;
-use crate::policy::jobs::{self, Asked, Running, TOPIC};
+use crate::policy::jobs::{self, Asked, Ran, Running, TOPIC};
 use crate::protocol::path::NormalPath;
 use crate::protocol::record::{Millis, RecordId, State};
 use crate::route::Entry;
@@ -31,14 +31,43 @@ const IDLE: Duration = Duration::from_secs(60);
 /// For a job whose route the configuration no longer has.
 const DEFAULT_TTL: Millis = 24 * 60 * 60 * 1000;
 
-/// What became of a try.
-enum Tried {
-    Ended,
-    Again,
+/// When it is looked for others' jobs: by their word and each [`LOOK`], for at most a tenth of the time. It may tell of
+/// thousands, and each job that begins or ends is a word.
+struct Look {
+    is_wanted: bool,
+    began: Instant,
+    not_before: Instant,
+}
+
+impl Look {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { is_wanted: true, began: now, not_before: now }
+    }
+
+    /// Whether it is time; then it begins now.
+    fn is_due(&mut self) -> bool {
+        let now = Instant::now();
+        let is_due = now >= self.not_before && (self.is_wanted || now >= self.began + LOOK);
+        if is_due {
+            (self.is_wanted, self.began) = (false, now);
+        }
+        is_due
+    }
+
+    fn looked(&mut self) {
+        let now = Instant::now();
+        self.not_before = now + (now - self.began).saturating_mul(9).min(LOOK);
+    }
+
+    /// How long until the one that is wanted.
+    fn pause(&self) -> Option<Duration> {
+        self.is_wanted.then(|| self.not_before.saturating_duration_since(Instant::now()))
+    }
 }
 
 impl Gate {
-    /// Finds the jobs that the last process left.
+    /// Finds the jobs that the last process left, or others have on the same store.
     ///
     /// # Errors
     /// A sentence for the operator: the store cannot be asked, or they were sealed with another secret.
@@ -46,8 +75,14 @@ impl Gate {
         if !self.store.outlives_process() {
             return Ok(());
         }
-        let found = self.all_jobs().await.map_err(|_| "store.url: the store cannot be read".to_owned())?;
-        let foreign = found.iter().filter(|(id, cell)| self.jobs.opened(*id, &cell.value).is_none()).count();
+        let unread = |_| "store.url: the store cannot be read".to_owned();
+        let found = self.all_jobs().await.map_err(unread)?;
+        let mut foreign = 0;
+        // One by one: each may be as long as a request.
+        for (id, _) in &found {
+            let cell = self.store.cell(jobs::cell(*id), now()).await.map_err(unread)?;
+            foreign += usize::from(cell.is_some_and(|cell| self.jobs.opened(*id, &cell.value).is_none()));
+        }
         if foreign > 0 {
             return Err(format!(
                 "store.secret: {foreign} of {} accepted writes that wait in the store were sealed with another secret, \
@@ -59,6 +94,7 @@ impl Gate {
         Ok(())
     }
 
+    /// The heads of all.
     async fn all_jobs(&self) -> Result<Vec<(RecordId, Cell)>, StoreError> {
         let cells = self.store.cells(Kind::Job, MOST, now()).await?;
         Ok(cells.into_iter().map(|(name, cell)| (RecordId(name), cell)).collect())
@@ -71,11 +107,15 @@ impl Gate {
         }
         let room = Arc::new(Semaphore::new(AT_ONCE));
         let bell = self.bells.listen(TOPIC);
+        let mut look = Look::new();
         while !self.draining.load(Ordering::Acquire) {
             let mut heard = std::pin::pin!(bell.heard());
             // From here on nothing is missed.
             heard.as_mut().enable();
-            self.look_for_others().await;
+            if look.is_due() {
+                self.look_for_others().await;
+                look.looked();
+            }
             while let Ok(permit) = Arc::clone(&room).try_acquire_owned()
                 && let Some(running) = self.jobs.next(Instant::now())
             {
@@ -83,9 +123,10 @@ impl Gate {
                 self.tasks.spawn(work);
             }
             let most = if self.store.shared().is_some() { LOOK } else { IDLE };
-            let pause = self.jobs.pause(Instant::now()).map_or(most, |pause| pause.min(most));
+            let pauses = [Some(most), self.jobs.pause(Instant::now()), look.pause()];
+            let pause = pauses.into_iter().flatten().min().unwrap_or(most);
             tokio::select! {
-                () = heard => {}
+                () = heard => look.is_wanted = true,
                 () = tokio::time::sleep(pause) => {}
                 () = self.closing.cancelled() => return,
             }
@@ -105,30 +146,28 @@ impl Gate {
     }
 
     async fn run_one(self: Arc<Self>, running: Running, permit: OwnedSemaphorePermit) {
-        match self.try_job(running.job.id).await {
-            Tried::Ended => running.ended(),
-            Tried::Again => drop(running),
-        }
+        let ran = self.try_job(running.job.id).await;
+        running.came_to(ran);
         drop(permit);
         self.bells.ring(TOPIC);
     }
 
-    async fn try_job(self: &Arc<Self>, id: RecordId) -> Tried {
+    async fn try_job(self: &Arc<Self>, id: RecordId) -> Ran {
         let (Ok(cell), Ok(record)) =
             (self.store.cell(jobs::cell(id), now()).await, self.store.read(id, now()).await)
         else {
-            return Tried::Again;
+            return Ran::Again;
         };
-        let Some(cell) = cell else { return Tried::Ended };
+        let Some(cell) = cell else { return Ran::Ended };
         let gone = jobs::gone(id, cell.stamp);
         match record.as_ref().map(|record| &record.state) {
             Some(State::Queued) => {}
             // It runs, here or elsewhere, and its cell goes with its end.
-            Some(State::Claimed | State::Forwarded { .. }) => return Tried::Again,
+            Some(State::Claimed | State::Forwarded { .. }) => return Ran::Elsewhere,
             // It ended, and left this behind.
             Some(State::Done { .. } | State::Unknown { .. }) | None => return self.forget(gone).await,
         }
-        let Some(standing) = record else { return Tried::Again };
+        let Some(standing) = record else { return Ran::Again };
         let asked = self.jobs.opened(id, &cell.value);
         let rules = self.rules.load_full();
         let route = rules.config.routes.iter().find(|route| route.name == standing.route);
@@ -137,7 +176,8 @@ impl Gate {
         let life = self.store.shared().and_then(Shared::living);
         let claim = match self.keys.take_job(id, &standing, ttl, gone.clone()).await {
             Ok(Some(claim)) => claim,
-            Ok(None) | Err(_) => return Tried::Again,
+            Ok(None) => return Ran::Elsewhere,
+            Err(_) => return Ran::Again,
         };
         let Some(asked) = asked else {
             tracing::error!(
@@ -145,7 +185,7 @@ impl Gate {
                 "an accepted write was sealed with another store.secret"
             );
             claim.give_up(With::default()).await;
-            return Tried::Again;
+            return Ran::Again;
         };
         let mut journey = begin(&rules, &asked);
         let result = match entry(&rules, &asked) {
@@ -169,7 +209,7 @@ impl Gate {
                         code = refusal.reason.code(),
                         "a job is tried again"
                     );
-                    return Tried::Again;
+                    return Ran::Again;
                 }
                 Err(given_up(refusal))
             }
@@ -180,32 +220,32 @@ impl Gate {
         self.keep(id, response, ttl).await
     }
 
-    async fn forget(&self, gone: Put) -> Tried {
+    async fn forget(&self, gone: Put) -> Ran {
         let swap = Swap { puts: vec![gone], ..Swap::default() };
-        if self.store.swap(swap, now()).await.is_ok() { Tried::Ended } else { Tried::Again }
+        if self.store.swap(swap, now()).await.is_ok() { Ran::Ended } else { Ran::Again }
     }
 
     /// Keeps the answer of a job that was not sent, and is not to be tried again. Every other has ended by itself.
-    async fn keep(&self, id: RecordId, response: Response, ttl: Millis) -> Tried {
+    async fn keep(&self, id: RecordId, response: Response, ttl: Millis) -> Ran {
         let (Ok(cell), Ok(standing)) =
             (self.store.cell(jobs::cell(id), now()).await, self.store.read(id, now()).await)
         else {
-            return Tried::Again;
+            return Ran::Again;
         };
-        let (Some(cell), Some(standing)) = (cell, standing) else { return Tried::Ended };
+        let (Some(cell), Some(standing)) = (cell, standing) else { return Ran::Ended };
         if standing.state != State::Queued {
             // Its end is still being stored, or its answer streams.
-            return if standing.state.phase().runs() { Tried::Again } else { Tried::Ended };
+            return if standing.state.phase().runs() { Ran::Elsewhere } else { Ran::Ended };
         }
         let (mut head, body) = response.into_parts();
         // Each replay adds its own.
         head.headers.remove(http::header::VIA);
-        let Ok(body) = content(body).await else { return Tried::Again };
+        let Ok(body) = content(body).await else { return Ran::Again };
         let answer = Answer::encode(head.status, &head.headers, fields::is_kept, &body);
         let end = (ttl, jobs::gone(id, cell.stamp));
         match self.keys.end_job(id, &standing, head.status.as_u16(), answer, end).await {
-            Ok(()) => Tried::Ended,
-            Err(_) => Tried::Again,
+            Ok(()) => Ran::Ended,
+            Err(_) => Ran::Again,
         }
     }
 

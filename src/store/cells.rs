@@ -29,6 +29,14 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// So many bytes of each value a list of them tells; `None`: all. A job is long, and what is in clear comes first.
+    pub const fn listed(self) -> Option<usize> {
+        match self {
+            Self::Job => Some(32),
+            Self::Lease | Self::Token | Self::Task | Self::Count | Self::Dead => None,
+        }
+    }
+
     /// All of them.
     pub const ALL: [Self; 6] = [Self::Lease, Self::Token, Self::Task, Self::Job, Self::Count, Self::Dead];
 
@@ -147,6 +155,14 @@ impl Stored {
         Cell { stamp: self.stamp, left, value: self.value.clone() }
     }
 
+    /// The same with no more than so many bytes of its value.
+    fn head_at(&self, now: Millis, bytes: usize) -> Cell {
+        match self.value.get(..bytes) {
+            Some(head) => Self { value: head.into(), ..*self }.at(now),
+            None => self.at(now),
+        }
+    }
+
     fn cost(&self) -> usize {
         self.value.len() + COST
     }
@@ -207,6 +223,7 @@ impl Cells {
     /// Those of a kind, in no order.
     pub(super) fn all(&self, kind: Kind, most: usize, now: Millis) -> Vec<(Name, Cell)> {
         let fitting = self.by_id.iter().filter(|(id, _)| id.kind == kind);
-        fitting.take(most).map(|(id, cell)| (id.name, cell.at(now))).collect()
+        let listed = kind.listed().unwrap_or(usize::MAX);
+        fitting.take(most).map(|(id, cell)| (id.name, cell.head_at(now, listed))).collect()
     }
 }

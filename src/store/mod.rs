@@ -198,7 +198,7 @@ pub trait Store: Send + Sync {
     /// Cells whose time comes within so long, the soonest first, at most `most`.
     fn due(&self, kind: Kind, within: Duration, most: usize, now: Millis) -> Reply<Vec<(Name, Cell)>>;
 
-    /// Cells of a kind, at most `most`, in no order.
+    /// Cells of a kind, at most `most`, in no order; of their values no more than [`Kind::listed`].
     fn cells(&self, kind: Kind, most: usize, now: Millis) -> Reply<Vec<(Name, Cell)>>;
 
     /// How much of the log of events is kept from now on.

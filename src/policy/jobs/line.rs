@@ -7,6 +7,8 @@ use crate::protocol::record::{RecordId, ResourceId};
 
 /// How long a job pauses that could not be sent: at first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+/// How often it is looked whether one that runs elsewhere has come back. Its end comes by word.
+const ELSEWHERE: Duration = Duration::from_millis(500);
 
 /// One job, and its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +17,16 @@ pub struct Job {
     pub resource: ResourceId,
     /// Grows with every job that was accepted.
     pub order: u64,
+}
+
+/// What a try came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ran {
+    Ended,
+    /// It could not be sent.
+    Again,
+    /// Somebody else runs it, and those behind it wait.
+    Elsewhere,
 }
 
 /// All jobs.
@@ -78,9 +90,18 @@ impl Line {
     pub(super) fn become_these(&mut self, jobs: impl Iterator<Item = Job>) {
         let jobs: Vec<_> = jobs.collect();
         let are: HashSet<_> = jobs.iter().map(|job| job.id).collect();
-        let known = &mut self.known;
-        for row in self.rows.values_mut().filter(|row| row.at != At::Running) {
+        let (known, pausing, ready) = (&mut self.known, &mut self.pausing, &mut self.ready);
+        for (resource, row) in self.rows.iter_mut().filter(|(_, row)| row.at != At::Running) {
+            let first = row.jobs.first_key_value().map(|(order, _)| *order);
             row.jobs.retain(|_, id| are.contains(id) || !known.remove(id));
+            let is_same = row.jobs.first_key_value().map(|(order, _)| *order) == first;
+            let At::Pausing(until) = row.at else { continue };
+            if !is_same {
+                // What it paused for has ended elsewhere.
+                pausing.remove(&(until, resource.0));
+                (row.at, row.paused) = (At::Ready, Duration::ZERO);
+                ready.push_back(*resource);
+            }
         }
         jobs.into_iter().for_each(|job| self.add(job));
     }
@@ -115,19 +136,25 @@ impl Line {
     }
 
     /// A job that ran has ended, or has to be tried again.
-    pub(super) fn ran(&mut self, job: Job, ended: bool, now: Instant) {
+    pub(super) fn ran(&mut self, job: Job, ran: Ran, now: Instant) {
         self.running = self.running.saturating_sub(1);
         let Some(row) = self.rows.get_mut(&job.resource) else { return };
-        if ended {
-            row.jobs.remove(&job.order);
-            self.known.remove(&job.id);
-            (row.at, row.paused) = (At::Ready, Duration::ZERO);
-            self.ready.push_back(job.resource);
-            return;
-        }
-        row.paused = (row.paused * 2).clamp(PAUSE.0, PAUSE.1);
-        row.at = At::Pausing(now + row.paused);
-        self.pausing.insert((now + row.paused, job.resource.0));
+        let pause = match ran {
+            Ran::Ended => {
+                row.jobs.remove(&job.order);
+                self.known.remove(&job.id);
+                (row.at, row.paused) = (At::Ready, Duration::ZERO);
+                self.ready.push_back(job.resource);
+                return;
+            }
+            Ran::Again => {
+                row.paused = (row.paused * 2).clamp(PAUSE.0, PAUSE.1);
+                row.paused
+            }
+            Ran::Elsewhere => ELSEWHERE,
+        };
+        row.at = At::Pausing(now + pause);
+        self.pausing.insert((now + pause, job.resource.0));
     }
 }
 
@@ -153,17 +180,17 @@ mod tests {
             [Some(job(1, 1)), Some(job(2, 3)), None]
         );
         assert_eq!(line.waiting(), 2);
-        line.ran(job(1, 1), false, now);
-        line.ran(job(2, 3), true, now);
+        line.ran(job(1, 1), Ran::Again, now);
+        line.ran(job(2, 3), Ran::Ended, now);
         assert_eq!((line.next(now), line.pause(now)), (None, Some(PAUSE.0)));
         assert_eq!(line.next(now + PAUSE.0), Some(job(1, 1)));
-        line.ran(job(1, 1), false, now);
+        line.ran(job(1, 1), Ran::Again, now);
         assert_eq!(line.pause(now), Some(PAUSE.0 * 2), "it grows");
         let late = now + PAUSE.0 * 2;
         for one in [job(1, 1), job(1, 2), job(1, 4)] {
             assert_eq!(line.next(late), Some(one));
             assert_eq!(line.next(late), None);
-            line.ran(one, true, late);
+            line.ran(one, Ran::Ended, late);
         }
         assert_eq!((line.next(late), line.waiting(), line.is_empty()), (None, 0, true));
         assert!(line.rows.is_empty(), "a resource without jobs is forgotten");
@@ -179,8 +206,14 @@ mod tests {
         assert_eq!(line.next(now), Some(job(1, 1)));
         line.become_these([job(2, 5), job(2, 4), job(3, 6)].into_iter());
         assert_eq!((line.next(now), line.next(now)), (Some(job(2, 4)), Some(job(3, 6))));
-        line.ran(job(1, 1), true, now);
-        line.ran(job(2, 4), true, now);
+        line.ran(job(1, 1), Ran::Ended, now);
+        line.ran(job(2, 4), Ran::Ended, now);
         assert_eq!((line.next(now), line.next(now)), (Some(job(2, 5)), None));
+        // Behind one that runs elsewhere the next waits until that has ended, and no longer.
+        line.ran(job(2, 5), Ran::Elsewhere, now);
+        line.become_these([job(2, 5), job(2, 7)].into_iter());
+        assert_eq!((line.next(now), line.pause(now)), (None, Some(ELSEWHERE)));
+        line.become_these([job(2, 7)].into_iter());
+        assert_eq!((line.next(now), line.pause(now)), (Some(job(2, 7)), None));
     }
 }

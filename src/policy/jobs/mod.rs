@@ -18,7 +18,7 @@ use crate::protocol::record::{Owner, Principal, RecordId, ResourceId};
 use crate::store::cells::{Kind, Topic};
 use crate::store::{Cell, CellId, Put};
 
-pub use self::line::Job;
+pub use self::line::{Job, Ran};
 pub use self::seal::Asked;
 
 /// What is told when a job is put, or has ended.
@@ -34,11 +34,11 @@ pub struct Jobs {
 /// Room for one more, given back unless it was taken.
 pub struct Room<'a>(&'a Jobs);
 
-/// A job that this instance runs now. Dropped without a word it is tried again.
+/// A job that this instance tries now. Dropped without a word it is tried again.
 pub struct Running {
     jobs: Arc<Jobs>,
     pub job: Job,
-    ended: bool,
+    ran: Ran,
 }
 
 /// What names the cell of a job.
@@ -89,7 +89,7 @@ impl Jobs {
         self.sealer.as_ref()?.open(id, value)
     }
 
-    /// All jobs that there are, by their cells; those that run here run on.
+    /// All jobs that there are, by the heads of their cells; those that run here run on.
     pub fn found(&self, cells: &[(RecordId, Cell)]) {
         let jobs = cells.iter().filter_map(|(id, cell)| seal::job(*id, &cell.value));
         self.line.lock().become_these(jobs);
@@ -103,7 +103,7 @@ impl Jobs {
     /// The next that may run: the first of a resource where none runs.
     pub fn next(self: &Arc<Self>, now: Instant) -> Option<Running> {
         let job = self.line.lock().next(now)?;
-        Some(Running { jobs: Arc::clone(self), job, ended: false })
+        Some(Running { jobs: Arc::clone(self), job, ran: Ran::Again })
     }
 
     /// How long until one that pauses may run again.
@@ -126,15 +126,15 @@ impl Drop for Room<'_> {
 }
 
 impl Running {
-    /// It is no job any more; the next of its resource may run.
-    pub fn ended(mut self) {
-        self.ended = true;
+    /// What the try came to.
+    pub fn came_to(mut self, ran: Ran) {
+        self.ran = ran;
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.jobs.line.lock().ran(self.job, self.ended, Instant::now());
+        self.jobs.line.lock().ran(self.job, self.ran, Instant::now());
     }
 }
 

@@ -16,11 +16,14 @@ use super::line::Job;
 use crate::http::{Request, fields};
 use crate::protocol::prefer;
 use crate::protocol::record::{Principal, RecordId, ResourceId};
+use crate::store::cells::Kind;
 
 /// The format that is written.
 const FORMAT: u8 = 1;
 /// Format, order, resource.
 const CLEAR: usize = 1 + 8 + 16;
+/// A list of jobs tells it.
+const _: () = assert!(matches!(Kind::Job.listed(), Some(listed) if listed >= CLEAR));
 
 /// A request that was asked for before it runs.
 pub struct Asked {

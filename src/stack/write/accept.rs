@@ -54,7 +54,11 @@ impl Write {
         // An agent that leaves meanwhile would leave a job behind that nobody knows of.
         self.must_finish.set();
         claim.queue(put, jobs::gone(id, stamp)).await.map_err(refused)?;
-        room.taken_by(job);
+        match gate.store.shared() {
+            // It is found with all that were accepted before it, wherever, so that none of its resource is overtaken.
+            Some(_) => drop(room),
+            None => room.taken_by(job),
+        }
         gate.bells.ring(jobs::TOPIC);
         let bound = self.entry.route.idempotency.max_wait;
         Ok(self.budget.waits_until(bound, std::time::Duration::ZERO).is_some())

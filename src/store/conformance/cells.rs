@@ -123,9 +123,12 @@ pub(crate) async fn a_job_is_nobodys_between_its_tries(case: &Case) {
     }
     assert_eq!((case.phase(1).await, case.text(job).await.as_deref()), (Some(Phase::Queued), Some("sealed")));
     assert!(!case.claim(1, 9).await, "it is claimed by nobody, and stands");
+    let waits = async |phase| case.store.scan(Some(phase), 9, case.now).await.unwrap().len();
+    assert_eq!((waits(Phase::Queued).await, waits(Phase::Claimed).await), (1, 0));
     assert!(!case.step(1, 1, Before::Running, Set::Remove).await);
     assert!(case.step(1, 1, Before::Queued, Set::Replace(of(2, State::Claimed))).await);
     assert!(!case.step(1, 1, Before::Queued, Set::Replace(of(3, State::Claimed))).await, "it is taken");
+    assert_eq!((waits(Phase::Queued).await, waits(Phase::Claimed).await), (0, 1));
     assert!(case.step(1, 2, Before::Claimed, queued()).await);
     assert_eq!(case.phase(1).await, Some(Phase::Queued));
     assert!(case.step(1, 2, Before::Queued, Set::Replace(of(4, State::Claimed))).await);

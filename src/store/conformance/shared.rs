@@ -14,8 +14,9 @@ use tokio::sync::mpsc;
 
 use super::{answer, done, forwarded, id, mark, record, unknown};
 use crate::protocol::record::{Millis, Owner, Phase, Record, RecordId, ResourceId, State};
+use crate::store::cells::Kind;
 use crate::store::shared::{Grant, Lapsed, News, Shared, TurnEnd, Turned, Wish};
-use crate::store::{Before, Change, Claimed, Move, Set, Store};
+use crate::store::{Before, Cell, CellId, Change, Claimed, Move, Put, Set, Store};
 
 pub(crate) use beside::*;
 pub(crate) use turns::*;
@@ -217,6 +218,42 @@ pub(crate) async fn what_a_dead_instance_left_is_settled(case: &SharedCase) {
     assert_eq!(one.store.unknown().await.unwrap(), 0);
 }
 
+/// J1, S3: a job that waits is no instance's, one that a dead instance had taken waits again, and its end is told.
+pub(crate) async fn a_dead_instances_job_waits_again(case: &SharedCase) {
+    let (one, dies) = (case.instance().await, case.instance().await);
+    let mut heard = one.news();
+    let queue = |n| Change::new(id(n), Owner(n), Before::Claimed, Set::State(State::Queued));
+    for n in [1, 2] {
+        let job = CellId { kind: Kind::Job, name: id(n).0 };
+        let to = Cell { stamp: Owner(n), left: None, value: vec![0; 99].into() };
+        let cells = vec![Put { id: job, was: None, to: Some(to), tell: None }];
+        assert!(dies.claim(n, own(n, n)).await);
+        assert!(one.shared().watch(id(n), case.now).await.unwrap().is_some());
+        assert!(dies.commit(Change { cells, ..queue(n) }).await);
+        hears(&mut heard, News::Ended(id(n))).await;
+    }
+    assert!(dies.step(1, 1, Before::Queued, Set::Replace(own(1, 1))).await);
+    dies.granted(1, 1).await;
+    drop(dies);
+    let lapsed = one.waits_for_a_lapse().await;
+    assert_eq!(one.left_by(lapsed).await, [id(1)]);
+    assert!(one.commit(Change { turn: Some(end(1, 1, None)), ..queue(1) }).await);
+    one.shared().bury(lapsed.instance).await.unwrap();
+    assert!(one.lapsed().await.is_empty());
+    assert_eq!(one.store.scan(Some(Phase::Queued), 9, case.now).await.unwrap().len(), 2);
+    let cells = one.store.cells(Kind::Job, 9, case.now).await.unwrap();
+    let listed: Vec<_> = cells.iter().map(|(_, cell)| Some(cell.value.len())).collect();
+    assert_eq!(listed, [Kind::Job.listed(); 2], "a list has no bodies");
+    one.granted(1, 9).await;
+    for n in [1, 2] {
+        assert!(one.shared().watch(id(n), case.now).await.unwrap().is_some());
+        assert!(one.step(n, n, Before::Queued, Set::Replace(own(n, n + 7))).await);
+        assert!(one.step(n, n + 7, Before::Claimed, forwarded(0)).await);
+        assert!(one.step(n, n + 7, Before::Forwarded, done(case.now + 60_000)).await);
+        hears(&mut heard, News::Ended(id(n))).await;
+    }
+}
+
 /// S3: a late finisher finds what was resolved, or ran again, as it is.
 pub(crate) async fn a_late_end_changes_no_decision(case: &SharedCase) {
     let one = case.instance().await;
@@ -320,7 +357,8 @@ macro_rules! on_each_shared_case {
         $crate::store::conformance::shared::on_each_shared_case!($case; instances_see_one_store
             another_instance_replays a_turn_is_held_by_one the_line_is_fair nobody_waits_for_one_that_left
             a_resource_rests_for_all a_claim_asks_for_its_turn a_lost_step_ends_its_turn
-            what_a_dead_instance_left_is_settled a_late_end_changes_no_decision what_was_taken_over_is_not_left
+            what_a_dead_instance_left_is_settled a_dead_instances_job_waits_again
+            a_late_end_changes_no_decision what_was_taken_over_is_not_left
             a_closed_instance_is_over an_end_is_told busy_resources_are_seen a_write_is_everywhere one_at_a_time
             a_topic_is_told_everywhere a_grant_tells_of_the_lease an_event_wakes_another_instance
             events_of_many_come_once_and_in_order);

@@ -10,7 +10,7 @@ use super::rows::whole_millis;
 use super::sql::Sql;
 use super::value::{Value, column};
 use super::{Core, Postgres, first_record, records};
-use crate::protocol::record::{Millis, Phase, Record, RecordId, ResourceId};
+use crate::protocol::record::{Millis, Record, RecordId, ResourceId};
 use crate::store::shared::{BusyResource, Instance, Lapsed, News, Shared, TurnEnd, Turned, Wish};
 use crate::store::{Claimed, Reply};
 
@@ -70,8 +70,7 @@ impl Shared for Postgres {
             if self.core.listens() { |sql| &sql.watch } else { |sql| &sql.read };
         self.ask(statement, values, move |core: &Core, rows| {
             let record = first_record(&rows)?;
-            let runs = |r: &Record| matches!(r.state.phase(), Phase::Claimed | Phase::Forwarded);
-            if record.as_ref().is_some_and(runs) {
+            if record.as_ref().is_some_and(|record| record.state.phase().runs()) {
                 core.waits.for_end(id);
             }
             Ok(record)

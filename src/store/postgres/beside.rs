@@ -180,7 +180,7 @@ fn most_value(most: usize) -> Value {
 }
 
 impl Postgres {
-    /// A commit with cells or an event.
+    /// A commit with cells or an event, or of a job.
     pub(super) fn commit_beside(&self, mut change: Change, now: Millis) -> Reply<bool> {
         let (event, cells) = (change.event.take(), std::mem::take(&mut change.cells));
         let (goes_out, ends_turn, with_event) = (change.goes_out(), change.turn.is_some(), event.is_some());
@@ -227,7 +227,8 @@ impl Postgres {
     }
 
     pub(super) fn of_kind(&self, kind: Kind, most: usize) -> Reply<Vec<(Name, Cell)>> {
-        let values = vec![kind_value(kind), most_value(most)];
+        let listed = kind.listed().and_then(|bytes| i32::try_from(bytes).ok()).unwrap_or(i32::MAX);
+        let values = vec![kind_value(kind), most_value(most), Value::Int(listed)];
         self.ask(|sql| &sql.cells, values, |_, rows| rows.iter().map(named).collect())
     }
 

@@ -39,8 +39,8 @@ use self::tls::Tls;
 use self::value::{Value, column};
 use super::finished::FinishedCache;
 use super::minted::Number;
-use super::{Answer, Change, Claimed, Move, Reply, Resolution, Shared, Store, StoreError};
-use crate::protocol::record::{Millis, Phase, Record, RecordId, ResourceId};
+use super::{Answer, Before, Change, Claimed, Move, Reply, Resolution, Set, Shared, Store, StoreError};
+use crate::protocol::record::{Millis, Phase, Record, RecordId, ResourceId, State};
 use crate::store::cells::{Cell, CellId, Kind, Name, Swap};
 use crate::store::log::{Event, Keep, Place};
 use tokio::sync::watch;
@@ -192,6 +192,11 @@ fn place(config: &Config) -> String {
     format!("the Postgres at {}", hosts.collect::<Vec<_>>().join(", "))
 }
 
+/// Whether it begins or ends the wait of a job, of which the functions of the first version do not know.
+fn is_of_job(change: &Change) -> bool {
+    change.before == Before::Queued || matches!(change.set, Set::State(State::Queued))
+}
+
 fn records(rows: &[Row]) -> Result<Vec<(RecordId, Record)>, StoreError> {
     rows.iter().map(|row| Ok((rows::id(row)?, rows::record(row)?))).collect()
 }
@@ -233,7 +238,7 @@ impl Store for Postgres {
     }
 
     fn commit(&self, change: Change, now: Millis) -> Reply<bool> {
-        if change.event.is_some() || !change.cells.is_empty() {
+        if change.event.is_some() || !change.cells.is_empty() || is_of_job(&change) {
             return self.commit_beside(change, now);
         }
         let goes_out = change.goes_out();
@@ -298,7 +303,8 @@ impl Store for Postgres {
             None => self.ask(|sql| &sql.scan_all, values, read),
             Some(Phase::Done) => self.ask(|sql| &sql.scan_done, values, read),
             Some(Phase::Unknown) => self.ask(|sql| &sql.scan_unknown, values, read),
-            Some(phase @ (Phase::Claimed | Phase::Queued | Phase::Forwarded)) => {
+            Some(Phase::Queued) => self.ask(|sql| &sql.scan_queued, values, read),
+            Some(phase @ (Phase::Claimed | Phase::Forwarded)) => {
                 values.push(Value::Phase(number_of(phase)));
                 self.ask(|sql| &sql.scan_running, values, read)
             }

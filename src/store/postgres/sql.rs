@@ -29,6 +29,7 @@ pub(super) struct Sql {
     pub(super) unknown: String,
     pub(super) scan_done: String,
     pub(super) scan_running: String,
+    pub(super) scan_queued: String,
     pub(super) scan_unknown: String,
     pub(super) scan_all: String,
     pub(super) sweep: String,
@@ -110,8 +111,8 @@ impl Sql {
             cell: sql("select stamp, {s}.left_3(due) as left_ms, value from {s}.cell where kind = $1 and name = $2"),
             due: sql("select name, stamp, {s}.left_3(due) as left_ms, value from {s}.cell
                 where kind = $1 and due <= clock_timestamp() + $2 * interval '1 millisecond' order by due limit $3"),
-            cells: sql("select name, stamp, {s}.left_3(due) as left_ms, value from {s}.cell
-                where kind = $1 limit $2"),
+            cells: sql("select name, stamp, {s}.left_3(due) as left_ms, substring(value from 1 for $3::int) as value
+                from {s}.cell where kind = $1 limit $2"),
             last_event: call("last_event_3", 0),
             events: call("events_3", 3),
             number_events: sql("select {s}.number_events_3() as many"),
@@ -128,6 +129,9 @@ impl Sql {
             unknown: sql("select count(*) as n from {s}.record where unsettled and phase = 3"),
             scan_done: records("expires_at > $2 and phase = 2 limit $1"),
             scan_running: records("instance is not null and phase = $3 and $2 = $2 limit $1"),
+            // What waits has a cell, and no index of its own.
+            scan_queued: records("id in (select c.name from {s}.cell c where c.kind = 4)
+                and phase = 4 and $2 = $2 limit $1"),
             scan_unknown: records("unsettled and phase = 3 and expires_at > $2 limit $1"),
             scan_all: records("coalesce(expires_at > $2, true) limit $1"),
             sweep: call("sweep_1", 3),
@@ -139,7 +143,7 @@ impl Sql {
                     ceil(extract(epoch from rest_until - clock_timestamp()) * 1000)::bigint as rest_ms
                 from {s}.turn
                 where token is not null or line <> '{}' or rest_until > clock_timestamp() limit $1"),
-            watch: call("watch_1", 2),
+            watch: call("watch_3", 2),
             lapsed: call("lapsed_1", 0),
             left_by: records("instance = $1 limit $2"),
             bury: call("bury_2", 1),

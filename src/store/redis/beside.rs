@@ -96,6 +96,10 @@ impl Redis {
             None => call.arg(""),
         };
         let call = call.number(most.min(MOST) as u64);
+        let call = match kind.listed().filter(|_| within.is_none()) {
+            Some(bytes) => call.number(bytes as u64),
+            None => call.arg(""),
+        };
         self.ask(call, |said, _| said.list()?.map(|one| cell_of_kind(Said(one))).collect())
     }
 

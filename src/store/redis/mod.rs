@@ -341,7 +341,7 @@ impl Store for Redis {
     }
 }
 
-/// Records in a phase, or all: those that run and the unknown by what finds them, the others by a bounded walk.
+/// Records in a phase, or all: those that run or wait and the unknown by what finds them, the others by a bounded walk.
 async fn scan(
     link: &Link,
     phase: Option<Phase>,
@@ -351,7 +351,7 @@ async fn scan(
     let live = link.live()?;
     let wants = |one: Phase| phase.is_none_or(|phase| phase == one);
     let mut found = Vec::new();
-    let running = [Phase::Claimed, Phase::Forwarded].into_iter().filter(|one| wants(*one));
+    let running = [Phase::Claimed, Phase::Forwarded, Phase::Queued].into_iter().filter(|one| wants(*one));
     let letters: String = running.map(value::letter).collect();
     if !letters.is_empty() {
         let call = Call::of(&script::RUNNING).arg(letters).number(most as u64);

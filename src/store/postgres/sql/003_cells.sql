@@ -147,7 +147,8 @@ begin
     return exists (select from {s}.log l where l.read_at > clock_timestamp() - interval '1 minute');
 end $$;
 
--- As commit_1, or commit_2 where turns are held by session locks too, with cells and an event.
+-- As commit_1, or commit_2 where turns are held by session locks too, with cells and an event. Phase 4 is queued: a job
+-- that is nobody's.
 create function {s}.commit_3(
     p_id uuid, p_owner bigint, p_fits int, p_set int, p_goes_out boolean, p_now bigint, p_instance bigint,
     p_new_owner bigint, p_phase smallint, p_fingerprint uuid, p_started_at bigint, p_route bytea, p_resource bytea,
@@ -172,6 +173,11 @@ begin
     select * into r from {s}.record x where x.id = p_id for update;
     applied := found and r.owner = p_owner and (p_fits >> r.phase) & 1 = 1
         and not (p_advisory and p_goes_out and r.instance is not null and not {s}.alive_1(r.instance));
+    -- A job is taken by nobody who is taken for dead.
+    if applied and r.phase = 4 and p_set = 1 and not {s}.alive_1(p_instance) then
+        done := false;
+        return;
+    end if;
     if p_names <> '{}' then
         fit := {s}.fit_3(p_kinds, p_names, p_was, p_stamps);
     end if;
@@ -190,6 +196,10 @@ begin
             perform {s}.put_3(p_instance, p_kinds, p_names, p_was, p_stamps, p_lefts, p_values, p_topics);
         end if;
         awaited := {s}.tell_3(p_event);
+        -- Who waits for its end waits for a job from now on, and looks again.
+        if p_phase = 4 and r.watched then
+            perform pg_notify('{channel}', 'e' || p_id);
+        end if;
     end if;
     if p_advisory then
         done := {s}.commit_2(
@@ -310,4 +320,13 @@ begin
     end if;
     delete from {s}.told t where t.moment < clock_timestamp() - interval '1 minute';
     return numbered >= 1000 or cut - l.before >= p_most;
+end $$;
+
+-- As watch_1, also of what is queued.
+create function {s}.watch_3(p_id uuid, p_now bigint) returns setof {s}.record
+language plpgsql set enable_seqscan = off as $$
+begin
+    perform set_config('synchronous_commit', 'off', true);
+    update {s}.record x set watched = true where x.id = p_id and x.phase in (0, 1, 4) and not x.watched;
+    return query select * from {s}.record x where x.id = p_id and coalesce(x.expires_at > p_now, true);
 end $$;

@@ -8,6 +8,6 @@ call('DEL', p .. '-')
 local value = got[2]
 if not value then return false end
 local at = sub(value, 2, 2)
-if ARGV[4] == '1' and (at == 'C' or at == 'F') then call('SETRANGE', key, 3, 'w') end
+if ARGV[4] == '1' and (at == 'C' or at == 'F' or at == 'Q') then call('SETRANGE', key, 3, 'w') end
 local stays, state = struct.unpack('>I4I4', value, 45)
 return sub(value, 1, 52 + stays + state)
