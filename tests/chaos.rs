@@ -9,11 +9,15 @@ mod crew;
 mod history;
 mod history_tests;
 mod journal;
+mod leases;
 mod line;
+mod readers;
 mod relay;
 mod sending;
 mod settings;
 mod storm;
+mod told;
+mod told_tests;
 mod verdict;
 mod verdict_tests;
 
@@ -22,13 +26,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 
 use crate::harness::ground::Ground;
 use courses::{course_of, resources};
 use crew::{Crew, Member};
 use line::Line;
+use readers::{Last, Manner, Reader, Reading};
 use relay::Relay;
 use settings::Settings;
 use storm::{Store, Storm};
@@ -92,7 +97,13 @@ async fn campaign(settings: Settings) {
         rude: settings.faults.have("rude"),
         stopped: AtomicBool::new(false),
         open: parking_lot::Mutex::default(),
+        last: parking_lot::Mutex::default(),
     });
+    let mut readers = Vec::new();
+    for (name, manner) in [("a follower", Manner::Follows), ("one that comes and goes", Manner::ComesAndGoes)]
+    {
+        readers.push(Reader::new(name, manner, settings.seed, &crew).begins().await);
+    }
     let store = Store { address: ground.address().unwrap_or_default(), ground, below };
     let mut storm = Storm::new(&settings, proxies, (ledger, store), (before, behind), calm);
     let mut members = JoinSet::new();
@@ -104,6 +115,7 @@ async fn campaign(settings: Settings) {
     let mut breaches = gathers(&mut members).await;
     breaches.extend(goes_on(&settings, &crew).await);
     breaches.extend(operator(&storm, &crew).await);
+    let readings = ends(&crew, readers).await;
     for proxy in &mut storm.proxies {
         assert!(proxy.terminate().await.success(), "O5");
     }
@@ -112,10 +124,14 @@ async fn campaign(settings: Settings) {
         effects: storm.ledger.effects(),
         attempts: crew.journal.attempts(),
         histories: crew.journal.histories(),
+        leases: crew.journal.leases(),
         start: Some("first".to_owned()),
     };
     breaches.extend(evidence.breaches());
-    report(&storm, &crew, &evidence, &breaches);
+    let (readings, asked) = (&readings[..], &crew.journal.asked());
+    let forgets = settings.store == "redis" && storm.figures.stores > 0;
+    breaches.extend(told::Reader { evidence: &evidence, readings, asked, forgets }.breaches());
+    report(&storm, &crew, &evidence, readings, &breaches);
     // What broke is shown above; the whole log of the proxy would bury it.
     drop(storm);
     assert!(breaches.is_empty(), "{} violations; again by: {settings}", breaches.len());
@@ -154,6 +170,30 @@ async fn goes_on(settings: &Settings, crew: &Arc<Crew>) -> Vec<String> {
     writers.join_all().await.into_iter().filter_map(Result::err).collect()
 }
 
+/// A last write, whose event all readers wait for; and one more reader gets all of it again.
+async fn ends(crew: &Arc<Crew>, readers: Vec<JoinHandle<Reading>>) -> Vec<Reading> {
+    let number = 2_000;
+    let course = course_of("/queue/0");
+    let mut member = Member::new(number, 0, crew);
+    let done = async { while !member.one(course, "/queue/0").await {} };
+    // That it takes none is found by the readers that never see it.
+    timeout(RECOVERY, done).await.ok();
+    let attempts = crew.journal.attempts();
+    let last = attempts.iter().rev().find(|one| one.agent == number);
+    let key = last.map(|one| one.key.clone()).unwrap_or_default();
+    *crew.last.lock() = Last::is(told::operation(number, &key), Instant::now() + RECOVERY);
+    let mut readings = Vec::new();
+    for reader in readers {
+        readings.push(reader.await.expect("a reader"));
+    }
+    // Where a place was gone once there is no start any more.
+    if let Some(first) = readings.first().filter(|_| readings.iter().all(|one| one.gone.is_empty())) {
+        let again = Reader::new("one that reads all again", Manner::Follows, 0, crew).behind(&first.start);
+        readings.push(again.reads_all(RECOVERY).await);
+    }
+    readings
+}
+
 /// What is still unknown is ended by an operator who looks into the ledger, and then answered so.
 async fn operator(storm: &Storm, crew: &Arc<Crew>) -> Vec<String> {
     let mut found = Vec::new();
@@ -177,7 +217,7 @@ async fn operator(storm: &Storm, crew: &Arc<Crew>) -> Vec<String> {
         let after = sender.send(write).await.map(|(answer, _)| answer);
         let fits = after.as_ref().is_some_and(|after| match (executed, after.is_refusal()) {
             (true, _) => after.status == 204 && after.header("idempotent-replayed").is_some(),
-            (false, true) => after.code() == "stale-version",
+            (false, true) => matches!(&*after.code(), "stale-version" | "lease-lost"),
             (false, false) => after.status < 300,
         });
         if !fits {
@@ -187,7 +227,7 @@ async fn operator(storm: &Storm, crew: &Arc<Crew>) -> Vec<String> {
     found
 }
 
-fn report(storm: &Storm, crew: &Crew, evidence: &Evidence, breaches: &[String]) {
+fn report(storm: &Storm, crew: &Crew, evidence: &Evidence, readings: &[Reading], breaches: &[String]) {
     let verdict::Figures { retries, replays, unknown, lost, judged } = evidence.figures();
     let operations = crew.journal.operations.load(Ordering::Relaxed);
     let reads = crew.journal.reads.load(Ordering::Relaxed);
@@ -199,6 +239,12 @@ fn report(storm: &Storm, crew: &Crew, evidence: &Evidence, breaches: &[String]) 
     let before: u64 = storm.before.iter().map(Relay::cuts).sum();
     let below: u64 = storm.store.below.iter().map(Relay::cuts).sum();
     println!("{}, {before} + {} + {below} connections cut", storm.figures, storm.behind.cuts());
+    let of = |kind: &str| readings[0].told.iter().filter(|told| told.kind == kind).count();
+    let (granted, expired) = (of("lease.granted"), of("lease.expired"));
+    println!("{granted} leases granted, {expired} expired, {} given back", of("lease.released"));
+    for Reading { name, told, resumes, gone, .. } in readings {
+        println!("{name}: {} events read, {resumes} resumes, {} times gone", told.len(), gone.len());
+    }
     println!("{} violations", breaches.len());
     for breach in breaches.iter().take(5) {
         println!("--- {breach}");

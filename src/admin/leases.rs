@@ -84,7 +84,7 @@ async fn broken(gate: &Gate, id: LeaseId) -> Result<Option<Standing>, StoreError
     for _ in 0..TRIES {
         let Some(standing) = gate.leases.held(id).await? else { return Ok(None) };
         // Otherwise it was renewed just now, or ended.
-        if gate.leases.swap(gate.leases.ending(&standing, Told::Broken).await?).await? {
+        if gate.leases.end(&standing, Told::Broken).await? {
             return Ok(Some(standing));
         }
     }

@@ -229,20 +229,7 @@ impl Leases {
         (puts, told(Told::Renewed, &lease))
     }
 
-    /// What ends a lease. Who waits for its resource is told.
-    ///
-    /// # Errors
-    /// Where the store cannot be asked.
-    pub async fn ending(
-        &self,
-        standing: &Standing,
-        what: Told,
-    ) -> Result<(Vec<Put>, Option<Event>), StoreError> {
-        let named = self.named(standing.lease.id).await?;
-        self.ending_of(standing, named.map(|(stamp, _)| stamp), what).await
-    }
-
-    /// As [`Self::ending`], of a lease that was found by its name.
+    /// What ends a lease that was found by its name. Who waits for its resource is told.
     ///
     /// # Errors
     /// Where the store cannot be asked.
@@ -292,7 +279,21 @@ impl Leases {
     /// # Errors
     /// Where the store cannot be asked.
     pub async fn expire(&self, standing: &Standing) -> Result<bool, StoreError> {
-        self.swap(self.ending(standing, Told::Expired).await?).await
+        self.end(standing, Told::Expired).await
+    }
+
+    /// Ends a lease. `false`: something else stands there by now.
+    ///
+    /// # Errors
+    /// Where the store cannot be asked; it may have done it.
+    pub async fn end(&self, standing: &Standing, what: Told) -> Result<bool, StoreError> {
+        let named = self.named(standing.lease.id).await?;
+        // Another instance was first: that nothing stands where the lease stood would pass for this swap's own doing.
+        if named.as_ref().is_some_and(|(_, named)| named.ended) {
+            return Ok(false);
+        }
+        let stamp = named.map(|(stamp, _)| stamp);
+        self.swap(self.ending_of(standing, stamp, what).await?).await
     }
 
     /// Begins to listen for the end of a resource's lease.

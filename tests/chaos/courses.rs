@@ -62,7 +62,8 @@ pub fn configuration(store: &str, upstream: &str) -> String {
     let mut text = format!(
         "[server]\nshutdown_grace = \"1s\"\n[log]\nlevel = \"warn\"\n[store]\nurl = \"{store}\"\nalive = \"1s\"\n\
          [idempotency]\nsettle = \"{SETTLE}\"\nmax_wait = \"2s\"\n[queue]\nmax_wait = \"2s\"\nmax_waiting = 12\n\
-         [limits]\nupstream_response = \"600ms\"\nupstream_idle = \"600ms\"\n"
+         [limits]\nupstream_response = \"600ms\"\nupstream_idle = \"600ms\"\n\
+         [events]\nhistory = 1000000\nheartbeat = \"500ms\"\n"
     );
     for Course { name, lines, .. } in &COURSES {
         text += &format!("[[routes]]\npath = \"/{name}/{{id}}\"\nupstream = \"{upstream}\"\n{lines}\n");

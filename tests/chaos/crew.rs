@@ -12,7 +12,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::courses::{COURSES, Course, RESOURCES};
 use super::history::{Kind, Operation, Value};
 use super::journal::Journal;
+use super::leases::Held;
 use super::line::Line;
+use super::readers::Last;
 use super::sending::{Condition, SILENCE, Sender, Write};
 use crate::harness::Answer;
 use crate::harness::ledger::tick;
@@ -26,14 +28,18 @@ pub struct Crew {
     pub stopped: AtomicBool,
     /// Writes whose end their agents were told is unknown, until an operator says.
     pub open: Mutex<Vec<Write>>,
+    /// The event that readers wait for in the end.
+    pub last: Mutex<Last>,
 }
 
 pub struct Member {
     pub number: usize,
-    rng: fastrand::Rng,
-    line: Arc<Line>,
-    crew: Arc<Crew>,
-    written: u64,
+    pub(super) rng: fastrand::Rng,
+    pub(super) line: Arc<Line>,
+    pub(super) crew: Arc<Crew>,
+    pub(super) written: u64,
+    /// What it holds: its writes go under it.
+    pub(super) lease: Option<Held>,
     /// The value and tag this agent knows of a resource from its own last write.
     known: HashMap<String, (Value, String)>,
 }
@@ -60,7 +66,7 @@ impl Member {
     pub fn new(number: usize, seed: u64, crew: &Arc<Crew>) -> Member {
         let line = Arc::new(Line::to(&crew.addresses));
         let rng = fastrand::Rng::with_seed(seed.wrapping_mul(1_000_003).wrapping_add(number as u64));
-        Member { number, rng, line, crew: crew.clone(), written: 0, known: HashMap::new() }
+        Member { number, rng, line, crew: crew.clone(), written: 0, lease: None, known: HashMap::new() }
     }
 
     /// Works until the crew is stopped, and ends what it is at.
@@ -70,7 +76,10 @@ impl Member {
             // Every second goes to the first, so that there is a crowd.
             let n = if self.rng.bool() { 0 } else { self.rng.usize(..RESOURCES) };
             let resource = format!("/{}/{n}", course.name);
-            self.one(course, &resource).await;
+            match course.turns && self.rng.u8(0..12) == 0 {
+                true => self.holds(course, &resource).await,
+                false => _ = self.one(course, &resource).await,
+            }
             sleep(Duration::from_millis(self.rng.u64(0..30))).await;
         }
     }
@@ -96,6 +105,7 @@ impl Member {
             resource: resource.to_owned(),
             body: None,
             condition,
+            lease: self.lease.clone(),
         }
     }
 
@@ -232,6 +242,11 @@ impl Member {
         let problem = answer.problem();
         match (problem.code.as_str(), problem.retry.as_str()) {
             ("stale-version", _) => Next::End(Ending::Stale(*at)),
+            ("lease-lost" | "leased", _) if write.lease.as_ref().is_some_and(Held::lives) => {
+                self.crew.journal.strange(format!("a holder was told {}: {write:?}", problem.code));
+                Next::End(Ending::Open)
+            }
+            ("lease-lost", _) if write.lease.is_some() => Next::End(Ending::Open),
             (_, "same-key") => {
                 let asked = problem.json["retry_after"].as_u64().unwrap_or(1).min(2);
                 let hurries = self.is_rude(3);

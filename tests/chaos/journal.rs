@@ -9,6 +9,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::history::{Kind, Operation};
+use super::leases::Lease;
 use crate::harness::answer::{Answer, kept};
 use crate::harness::ledger::tick;
 
@@ -16,8 +17,11 @@ use crate::harness::ledger::tick;
 #[derive(Clone, Debug)]
 pub struct Attempt {
     pub id: u64,
+    pub agent: usize,
     pub key: String,
     pub resource: String,
+    /// The fence of the lease that it was sent under.
+    pub lease: Option<u64>,
     pub sent: u64,
     pub at: u64,
     /// `None`: no whole answer came.
@@ -77,6 +81,8 @@ pub fn hash(value: &(impl Hash + ?Sized)) -> u64 {
 pub struct Journal {
     attempts: Mutex<Vec<Attempt>>,
     histories: Mutex<BTreeMap<String, Vec<Operation>>>,
+    leases: Mutex<Vec<Lease>>,
+    asked: Mutex<BTreeMap<String, usize>>,
     strange: Mutex<Vec<String>>,
     ids: AtomicU64,
     pub operations: AtomicU64,
@@ -120,6 +126,29 @@ impl Journal {
     pub fn read(&self, resource: &str, operation: Operation) {
         self.reads.fetch_add(1, Ordering::Relaxed);
         self.histories.lock().entry(resource.to_owned()).or_default().push(operation);
+    }
+
+    /// A lease is asked for, under a new key.
+    pub fn asks(&self, resource: &str) {
+        *self.asked.lock().entry(resource.to_owned()).or_default() += 1;
+    }
+
+    pub fn asked(&self) -> BTreeMap<String, usize> {
+        self.asked.lock().clone()
+    }
+
+    pub fn granted(&self, lease: Lease) -> usize {
+        let mut leases = self.leases.lock();
+        leases.push(lease);
+        leases.len() - 1
+    }
+
+    pub fn lease(&self, index: usize, change: impl FnOnce(&mut Lease)) {
+        change(&mut self.leases.lock()[index]);
+    }
+
+    pub fn leases(&self) -> Vec<Lease> {
+        self.leases.lock().clone()
     }
 
     /// Something that no rule allows.

@@ -7,6 +7,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use super::journal::{Attempt, Heard, Journal};
+use super::leases::Held;
 use super::line::Line;
 use crate::harness::Answer;
 use crate::harness::ledger::tick;
@@ -32,6 +33,8 @@ pub struct Write {
     pub resource: String,
     pub body: Option<Value>,
     pub condition: Condition,
+    /// The lease that it is made under.
+    pub lease: Option<Held>,
 }
 
 impl Write {
@@ -43,6 +46,7 @@ impl Write {
             Condition::Match(tag) => fields.push(("if-match", tag.clone())),
             Condition::Absent => fields.push(("if-none-match", "*".to_owned())),
         }
+        fields.extend(self.lease.as_ref().map(|held| ("onceward-lease", held.token.clone())));
         fields
     }
 
@@ -112,7 +116,8 @@ impl Sender<'_> {
         let at = tick();
         let heard = answer.as_ref().map(Heard::new);
         let (key, resource) = (write.key.clone(), write.resource.clone());
-        self.journal.tried(Attempt { id, key, resource, sent, at, heard });
+        let (agent, lease) = (write.agent, write.lease.as_ref().map(|held| held.fence));
+        self.journal.tried(Attempt { id, agent, key, resource, lease, sent, at, heard });
         answer.map(|answer| (answer, at))
     }
 }

@@ -47,7 +47,7 @@ pub struct Figures {
     cuts: u32,
     holds: u32,
     upstreams: u32,
-    stores: u32,
+    pub stores: u32,
     parts: u32,
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::courses::course_of;
 use super::history::{Operation, Value, Verdict, judge, shortest};
 use super::journal::{Attempt, Heard, Refused, hash};
+use super::leases::{Lease, under};
 use crate::harness::ledger::Effect;
 
 /// Refusals that come before the record is looked at (R7), or instead of it. They speak of their request alone.
@@ -15,6 +16,7 @@ pub struct Evidence {
     pub effects: Vec<Effect>,
     pub attempts: Vec<Attempt>,
     pub histories: BTreeMap<String, Vec<Operation>>,
+    pub leases: Vec<Lease>,
     /// What every register held at first.
     pub start: Value,
 }
@@ -63,6 +65,7 @@ impl Evidence {
             found.extend(of.breaches().into_iter().map(|what| format!("key {key}: {what}\n{}", of.shown())));
         }
         found.extend(self.on_resources());
+        found.extend(self.on_leases());
         found
             .extend(self.histories.iter().filter_map(|(resource, history)| self.register(resource, history)));
         found
@@ -72,6 +75,11 @@ impl Evidence {
     fn on_resources(&self) -> Vec<String> {
         let mut found = Vec::new();
         let mut resources: BTreeMap<&str, Vec<&Effect>> = BTreeMap::new();
+        let leased = under(&self.attempts);
+        let one_lease = |pair: &[&Effect]| {
+            let [first, second] = [0, 1].map(|n| leased(pair[n]));
+            first.is_some() && first == second && pair[0].fence == pair[1].fence
+        };
         for effect in self.effects.iter().filter(|effect| course_of(&effect.resource).turns) {
             resources.entry(&effect.resource).or_default().push(effect);
         }
@@ -81,7 +89,7 @@ impl Evidence {
                 if pair[0].ended > pair[1].started {
                     found.push(format!("{resource}: two effects at once: {pair:#?}"));
                 }
-                if pair[0].fence.is_none() || pair[0].fence >= pair[1].fence {
+                if pair[0].fence.is_none() || (pair[0].fence >= pair[1].fence && !one_lease(pair)) {
                     found.push(format!("{resource}: a fence that did not grow: {pair:#?}"));
                 }
             }

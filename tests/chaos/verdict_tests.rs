@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::journal::{Attempt, Heard, Refused, hash};
+use super::leases::Lease;
 use super::verdict::Evidence;
 use crate::harness::ledger::Effect;
 
@@ -21,7 +22,8 @@ fn effect(key: &str, attempt: u64, fence: u64, started: u64, ended: u64) -> Effe
 }
 
 fn attempt(id: u64, key: &str, sent: u64, at: u64, heard: Option<Heard>) -> Attempt {
-    Attempt { id, key: key.to_owned(), resource: "/queue/0".to_owned(), sent, at, heard }
+    let (key, resource) = (key.to_owned(), "/queue/0".to_owned());
+    Attempt { id, agent: 1, key, resource, lease: None, sent, at, heard }
 }
 
 fn done(replayed: bool, print: u64) -> Option<Heard> {
@@ -36,7 +38,9 @@ fn refused(code: &str, executed: &str) -> Option<Heard> {
 }
 
 fn breaches(effects: Vec<Effect>, attempts: Vec<Attempt>) -> String {
-    Evidence { effects, attempts, histories: BTreeMap::new(), start: None }.breaches().join("\n")
+    Evidence { effects, attempts, histories: BTreeMap::new(), leases: Vec::new(), start: None }
+        .breaches()
+        .join("\n")
 }
 
 #[test]
@@ -85,6 +89,48 @@ fn each_broken_promise_is_found() {
     ];
     for (word, effects, attempts) in cases {
         let found = breaches(effects, attempts);
+        assert!(found.contains(word), "{word:?} is not in {found:?}");
+    }
+}
+
+fn leased(id: u64, key: &str, fence: u64) -> Attempt {
+    Attempt { lease: Some(fence), ..attempt(id, key, 1, 99, None) }
+}
+
+fn lease(fence: u64, asked: u64, until: u64) -> Lease {
+    let resource = "/queue/0".to_owned();
+    Lease { agent: 1, resource, fence, asked, told: asked + 1, until, given_back: false }
+}
+
+fn on_leases(effects: Vec<Effect>, attempts: Vec<Attempt>, leases: Vec<Lease>) -> String {
+    Evidence { effects, attempts, histories: BTreeMap::new(), leases, start: None }.breaches().join("\n")
+}
+
+// L1, L2, L3, L4
+#[test]
+fn each_broken_promise_of_a_lease_is_found() {
+    let writes = || vec![effect("a", 1, 5, 20, 21), effect("b", 2, 5, 22, 23), effect("c", 3, 6, 40, 41)];
+    let sent = || vec![leased(1, "a", 5), leased(2, "b", 5), attempt(3, "c", 1, 99, None)];
+    assert_eq!(on_leases(writes(), sent(), vec![lease(5, 10, 30), lease(7, 50, 60)]), "");
+    let stranger = || vec![effect("c", 3, 6, 20, 21)];
+    let cases = [
+        ("lived", stranger(), sent(), vec![lease(5, 10, 30)]),
+        // Also where it carries the holder's own fence.
+        ("lived", vec![effect("c", 3, 5, 20, 21)], sent(), vec![lease(5, 10, 30)]),
+        ("carries another", vec![effect("a", 1, 6, 20, 21)], sent(), vec![]),
+        ("two leases at once", vec![], vec![], vec![lease(5, 10, 30), lease(6, 20, 40)]),
+        ("did not grow", vec![], vec![], vec![lease(5, 10, 12), lease(5, 20, 22)]),
+        ("did not grow", stranger(), sent(), vec![lease(6, 30, 32)]),
+        ("did not grow", stranger(), sent(), vec![lease(7, 10, 12)]),
+        (
+            "did not grow",
+            vec![effect("a", 1, 5, 20, 21), effect("c", 3, 5, 22, 23)],
+            sent(),
+            vec![lease(5, 10, 15)],
+        ),
+    ];
+    for (word, effects, attempts, leases) in cases {
+        let found = on_leases(effects, attempts, leases);
         assert!(found.contains(word), "{word:?} is not in {found:?}");
     }
 }

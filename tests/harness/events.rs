@@ -138,7 +138,8 @@ impl Events {
         }
     }
 
-    async fn read_block(&mut self) -> io::Result<Option<Block>> {
+    /// As [`Events::block`], however long it takes. Who does not wait for its end has to drop the stream.
+    pub async fn read_block(&mut self) -> io::Result<Option<Block>> {
         loop {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
                 let (block, rest) = (block.to_owned(), rest.to_owned());
@@ -180,22 +181,35 @@ impl Events {
 }
 
 async fn ask(address: &str, query: &str, fields: &[(String, String)]) -> Result<Events, Answer> {
-    let mut stream = BufReader::new(TcpStream::connect(address).await.expect("a connection"));
-    let mut text = format!("GET /.onceward/events{query} HTTP/1.1\r\nHost: a\r\n");
-    for (name, value) in fields {
-        text.push_str(&format!("{name}: {value}\r\n"));
+    let asked = within("the head of a stream", Events::try_ask(address, query, fields)).await;
+    asked.expect("a stream or a refusal")
+}
+
+impl Events {
+    /// A stream that has begun, or the refusal; an error where the connection ended before either was there.
+    pub async fn try_ask(
+        address: &str,
+        query: &str,
+        fields: &[(String, String)],
+    ) -> io::Result<Result<Events, Answer>> {
+        let mut stream = BufReader::new(TcpStream::connect(address).await?);
+        let mut text = format!("GET /.onceward/events{query} HTTP/1.1\r\nHost: a\r\n");
+        for (name, value) in fields {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        stream.write_all(format!("{text}\r\n").as_bytes()).await?;
+        let head = wire::read_head(&mut stream).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        if head.start != "HTTP/1.1 200 OK" {
+            let mut body = Vec::new();
+            let framing = head.framing().unwrap_or(Framing::UntilClose);
+            if !wire::read_body(&mut stream, framing, &mut body).await? {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            return Ok(Err(Answer::new(raw::status(&head), raw::fields(&head), Bytes::from(body))));
+        }
+        let mut events = Events { stream, head, text: String::new(), last_id: String::new() };
+        let begin = events.read_block().await?;
+        assert!(matches!(begin, Some(Block::Word(_))) && !events.last_id.is_empty(), "{begin:?}");
+        Ok(Ok(events))
     }
-    stream.write_all(format!("{text}\r\n").as_bytes()).await.expect("a request");
-    let head = within("the head of a stream", wire::read_head(&mut stream)).await;
-    let head = head.expect("a head").expect("an answer");
-    if head.start != "HTTP/1.1 200 OK" {
-        let mut body = Vec::new();
-        let framing = head.framing().unwrap_or(Framing::UntilClose);
-        wire::read_body(&mut stream, framing, &mut body).await.expect("a body");
-        return Err(Answer::new(raw::status(&head), raw::fields(&head), Bytes::from(body)));
-    }
-    let mut events = Events { stream, head, text: String::new(), last_id: String::new() };
-    let begin = events.block().await;
-    assert!(matches!(begin, Ok(Some(Block::Word(_)))) && !events.last_id.is_empty(), "{begin:?}");
-    Ok(events)
 }
