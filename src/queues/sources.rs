@@ -22,6 +22,10 @@ use super::source::Source;
 use crate::config::checked::TaskSource;
 
 /// What sources stand on.
+#[cfg_attr(
+    not(any(feature = "amqp", feature = "postgres", feature = "redis")),
+    allow(dead_code, reason = "a list is only asked; what holds a connection needs all of it")
+)]
 #[derive(Clone)]
 pub(super) struct Ground {
     /// The queue's name, for the log.

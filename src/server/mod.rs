@@ -21,7 +21,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin;
 use crate::config::Config;
-use crate::config::checked::{Locks, StoreUrl};
+#[cfg(feature = "postgres")]
+use crate::config::checked::Locks;
+use crate::config::checked::StoreUrl;
 use crate::http::timestamp::now;
 use crate::observe::Fill;
 use crate::stack::Gate;
