@@ -121,8 +121,11 @@ async fn compare_beside(store: &Disk, layout: u64) {
     assert_eq!(told.iter().map(|event| &event[..]).collect::<Vec<_>>(), events);
     let mut stand = Vec::new();
     for kind in Kind::ALL {
-        for (name, cell) in store.cells(kind, 9, NOW).await.unwrap() {
+        for (name, listed) in store.cells(kind, 9, NOW).await.unwrap() {
             assert_eq!(name, [kind as u8; 16]);
+            // A list tells only the begin of a long one.
+            let cell = store.cell(CellId { kind, name }, NOW).await.unwrap().unwrap();
+            assert!(cell.value.starts_with(&listed.value));
             stand.push((kind, cell));
         }
     }
