@@ -75,14 +75,12 @@ impl Gate {
         if !self.store.outlives_process() {
             return Ok(());
         }
-        let unread = |_| "store.url: the store cannot be read".to_owned();
-        let found = self.all_jobs().await.map_err(unread)?;
-        let mut foreign = 0;
-        // One by one: each may be as long as a request.
-        for (id, _) in &found {
-            let cell = self.store.cell(jobs::cell(*id), now()).await.map_err(unread)?;
-            foreign += usize::from(cell.is_some_and(|cell| self.jobs.opened(*id, &cell.value).is_none()));
-        }
+        let (found, foreign) = match self.sealed_by_others().await {
+            Ok(found) => found,
+            // A store that others are on too may go away during a start, and comes back; jobs are looked for again.
+            Err(_) if self.store.shared().is_some() => return Ok(()),
+            Err(_) => return Err("store.url: the store cannot be read".to_owned()),
+        };
         if foreign > 0 {
             return Err(format!(
                 "store.secret: {foreign} of {} accepted writes that wait in the store were sealed with another secret, \
@@ -92,6 +90,18 @@ impl Gate {
         }
         self.jobs.found(&found);
         Ok(())
+    }
+
+    /// The heads of all, and how many of them another secret sealed.
+    async fn sealed_by_others(&self) -> Result<(Vec<(RecordId, Cell)>, usize), StoreError> {
+        let found = self.all_jobs().await?;
+        let mut foreign = 0;
+        // One by one: each may be as long as a request.
+        for (id, _) in &found {
+            let cell = self.store.cell(jobs::cell(*id), now()).await?;
+            foreign += usize::from(cell.is_some_and(|cell| self.jobs.opened(*id, &cell.value).is_none()));
+        }
+        Ok((found, foreign))
     }
 
     /// The heads of all.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::Claim;
-use crate::harness::{Agent, PATIENCE, Proxy, Raw, within};
+use crate::harness::{Agent, PATIENCE, Proxy, Raw};
 
 /// What is tried again under another key: the source may be away in the middle of it.
 const WAITS: [&str; 2] = ["in-flight", "upstream-unreachable"];
@@ -44,12 +44,14 @@ impl Crew {
 
     /// Until so many are done.
     pub async fn reaches(&self, tasks: u32) {
-        within(format!("{tasks} tasks done"), async {
+        // A broker that is killed takes its time to come back.
+        let patience = std::time::Duration::from_secs(90);
+        let done = tokio::time::timeout(patience, async {
             while self.done() < tasks {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-        })
-        .await;
+        });
+        assert!(done.await.is_ok(), "{} of {tasks} tasks are done", self.done());
     }
 
     /// Works until all is done.
