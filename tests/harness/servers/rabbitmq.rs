@@ -147,6 +147,20 @@ impl RabbitMq {
         }
     }
 
+    /// Waits until the broker would know a queue after a kill: the name of a quorum queue gets to its disk seconds after
+    /// it was declared, whatever it has confirmed of messages by then.
+    pub async fn keeps(&self, queue: &str) {
+        let node = format!("onceward-{}@localhost", self.port);
+        let names = self.folder.path().join("data").join(&node).join("quorum").join(&node).join("names.dets");
+        let name = format!("%2F_{queue}");
+        let began = Instant::now();
+        let has = |text: &[u8]| text.windows(name.len()).any(|part| part == name.as_bytes());
+        while !fs::read(&names).is_ok_and(|text| has(&text)) {
+            assert!(began.elapsed() < PATIENCE, "{queue} is not in {}", names.display());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Whether it takes connections; `false` when it has ended.
     async fn answers(&mut self) -> bool {
         let began = Instant::now();
