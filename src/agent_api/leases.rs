@@ -26,6 +26,8 @@ use crate::stack::{Gate, Journey, Rules};
 
 /// Where records of these requests say that they are from.
 const PLACE: &str = "/.onceward/leases";
+/// The largest body: a resource's name and a little more.
+const MOST: usize = 64 * 1024;
 
 /// `/.onceward/leases`.
 pub(super) async fn all(

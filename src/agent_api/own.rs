@@ -1,7 +1,7 @@
-//! Requests that change something of Onceward's own: under a key as any write is, and never forwarded.
+//! Requests that change something of Onceward's own, leases and claims of tasks: under a key as any write is.
 //!
-//! Such a record goes from claimed to done in the one commit that does what was asked for, so a lost answer is
-//! replayed and a crash leaves the key free.
+//! Where nothing but the store is asked, such a record goes from claimed to done in the one commit that does what was
+//! asked for, so a lost answer is replayed and a crash leaves the key free.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,32 +11,22 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::config::checked::InFlight;
+use crate::config::checked::{Idempotency, InFlight};
+use crate::http::request::Gone;
 use crate::http::timestamp::now;
 use crate::http::{Body, Executed, Reason, Refusal, Request, Response, fields};
 use crate::observe::Outcome;
 use crate::policy::admission::{self, Held};
-use crate::policy::idempotency::{self, Ask, Claim, Entry, First, With};
+use crate::policy::idempotency::{self, Ask, Claim, Ended, Entry, First, NotRecorded, With};
 use crate::protocol::entity_tag::Preconditions;
-use crate::protocol::fingerprint::{Parts, fingerprint};
+use crate::protocol::fingerprint::{Fingerprint, Parts, fingerprint};
 use crate::protocol::key::IdempotencyKey;
 use crate::protocol::record::{Principal, RecordId, Space};
 use crate::stack::{Gate, Journey, Rules};
-use crate::store::{Answer, StoreError, Swap};
-
-/// The largest body: a resource's name and a little more.
-const MOST: usize = 64 * 1024;
+use crate::store::{Answer, Encoded, StoreError, Swap};
 
 /// So often something is tried again that others change at the same time.
 pub(super) const TRIES: u32 = 20;
-
-/// 503, as for every write.
-pub(super) fn unavailable(error: StoreError) -> Reason {
-    match error {
-        StoreError::Unavailable | StoreError::Unreached => Reason::StoreUnavailable,
-        StoreError::Full => Reason::StoreFull,
-    }
-}
 
 /// What becomes of a request that has a key.
 pub(super) enum Entered {
@@ -52,28 +42,31 @@ pub(super) struct Made {
     pub(super) content: Option<Value>,
 }
 
+/// A request under a key, and what its record says of it.
+pub(super) struct Keyed<'a> {
+    pub(super) principal: &'a Principal,
+    pub(super) key: &'a IdempotencyKey,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) policy: &'a Idempotency,
+    /// Stands in its record where other records name their route.
+    pub(super) place: &'a str,
+    pub(super) resource: &'a str,
+    pub(super) gone: &'a dyn Gone,
+}
+
 /// The content of a request, whole (F3), with its share of `limits.buffered`.
 pub(super) async fn content(
     gate: &Gate,
     rules: &Rules,
     request: &mut Request,
+    most: usize,
 ) -> Result<(Bytes, Option<Held>), Refusal> {
     let body = std::mem::replace(&mut request.body, Body::Empty);
-    Ok(admission::whole(body, MOST, rules.config.limits.body_time, &gate.buffers).await?)
+    Ok(admission::whole(body, most, rules.config.limits.body_time, &gate.buffers).await?)
 }
 
-/// K5 to K7, by what the top of the configuration says of keys.
-pub(super) async fn enter(
-    gate: &Arc<Gate>,
-    journey: &mut Journey,
-    request: &Request,
-    (principal, key): (&Principal, &IdempotencyKey),
-    (place, resource, content): (&'static str, &str, &[u8]),
-) -> Result<Entered, Refusal> {
-    let rules = Arc::clone(&journey.rules);
-    let policy = &rules.config.own;
-    let id = RecordId::new(Space::Enforced, principal, key.text());
-    journey.story.key = Some(id);
+/// K3, as for a write.
+pub(super) fn print(request: &Request, content: &[u8], policy: &Idempotency) -> Fingerprint {
     let parts = Parts {
         method: request.method.as_str(),
         path: request.target.path(),
@@ -81,16 +74,28 @@ pub(super) async fn enter(
         content_type: request.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes),
         body: content,
     };
+    fingerprint(policy.compare, &parts)
+}
+
+/// K5 to K7.
+pub(super) async fn enter(
+    gate: &Arc<Gate>,
+    journey: &mut Journey,
+    keyed: Keyed<'_>,
+) -> Result<Entered, Refusal> {
+    let policy = keyed.policy;
+    let id = RecordId::new(Space::Enforced, keyed.principal, keyed.key.text());
+    journey.story.key = Some(id);
     let unasked = if policy.in_flight == InFlight::Wait { policy.max_wait } else { Duration::ZERO };
     let ask = Ask {
         id,
-        fingerprint: fingerprint(policy.compare, &parts),
-        route: &Arc::from(place),
-        resource,
+        fingerprint: keyed.fingerprint,
+        route: &Arc::from(keyed.place),
+        resource: keyed.resource,
         policy,
         wait_until: journey.budget.waits_until(policy.max_wait, unasked),
         version_ends_unknown: None,
-        gone: request.peer.gone.as_ref(),
+        gone: keyed.gone,
         preconditions: &Preconditions::default(),
         rests: &|| false,
         outright: None,
@@ -110,7 +115,7 @@ pub(super) async fn enter(
             journey.story.outcome = Outcome::Replayed;
             Ok(Entered::Replayed(response))
         }
-        // What is never forwarded is never unknown.
+        // No version tells what became of it (K12): what is unknown holds.
         Entry::Again(claim, _) => {
             claim.give_up(With::default()).await;
             Err(Reason::InternalError(Executed::No).into())
@@ -120,20 +125,29 @@ pub(super) async fn enter(
     }
 }
 
-impl Made {
-    fn response(&self) -> (Response, String) {
-        let text = self.content.as_ref().map(Value::to_string).unwrap_or_default();
-        let body = if text.is_empty() { Body::Empty } else { Body::text(text.clone()) };
-        let mut response = Response::new(body);
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        if !text.is_empty() {
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        }
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        (response, text)
+/// An answer that no cache keeps: JSON, or nothing.
+pub(super) fn answered(status: StatusCode, text: String) -> Response {
+    let has_content = !text.is_empty();
+    let mut response = Response::new(if has_content { Body::text(text) } else { Body::Empty });
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    if has_content {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
 
+/// What is kept of it (K9).
+pub(super) fn kept(response: &Response) -> Encoded {
+    let body = match response.body() {
+        Body::Full(bytes) => bytes.clone(),
+        Body::Empty | Body::Incoming(_) | Body::Stream(_) | Body::Head(_) => Bytes::new(),
+    };
+    Answer::encode(response.status(), response.headers(), fields::is_kept, &body)
+}
+
+impl Made {
     /// Commits what it tells, with the request's record where it has one. `None`: something else stands in the cells
     /// by now, or the record is another's.
     pub(super) async fn commit(
@@ -142,24 +156,22 @@ impl Made {
         claim: Option<&mut Claim>,
         with: With,
     ) -> Result<Option<Response>, StoreError> {
-        let (mut response, text) = self.response();
+        let text = self.content.as_ref().map(Value::to_string).unwrap_or_default();
+        let mut response = answered(self.status, text);
         let Some(claim) = claim else {
             let With { cells, event, .. } = with;
-            if cells.is_empty() {
-                return Ok(Some(response));
-            }
-            let told = cells.clone();
-            if !gate.store.swap(Swap { puts: cells, event, turn: None }, now()).await? {
-                return Ok(None);
-            }
-            gate.bells.ring_for(&told);
-            return Ok(Some(response));
+            let swap = Swap { puts: cells, event, turn: None };
+            let done = swap.puts.is_empty() || gate.bells.swap(&*gate.store, swap, now()).await?;
+            return Ok(done.then_some(response));
         };
-        let answer = Answer::encode(self.status, response.headers(), fields::is_kept, text.as_bytes());
-        let ended = claim.end_where(self.status.as_u16(), answer, with).await?;
-        Ok(ended.map(|expires_at| {
-            idempotency::set_expires(&mut response, expires_at);
-            response
-        }))
+        let ended = Ended::Done { status: self.status.as_u16(), answer: Some(kept(&response)) };
+        match claim.end(ended, with).await {
+            Ok(expires_at) => {
+                idempotency::set_expires(&mut response, expires_at);
+                Ok(Some(response))
+            }
+            Err(NotRecorded::Lost) => Ok(None),
+            Err(NotRecorded::Store(error)) => Err(error),
+        }
     }
 }

@@ -6,22 +6,21 @@ mod put;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method};
 
 use super::operations::percent_decoded;
-use crate::http::{Body, Reason, Refusal, Request, Response, fields};
-use crate::policy::idempotency::{self, Ask, Claim, Entry, First};
-use crate::policy::{admission, identity};
-use crate::protocol::entity_tag::Preconditions;
-use crate::protocol::fingerprint::{Fingerprint, Parts, fingerprint};
+use super::own;
+use crate::http::{Reason, Refusal, Request, Response};
+use crate::observe::Outcome;
+use crate::policy::idempotency::{self, Claim};
+use crate::policy::identity;
+use crate::protocol::fingerprint::Fingerprint;
 use crate::protocol::key::IdempotencyKey;
 use crate::protocol::record::{Principal, RecordId, Space};
 use crate::queues::Queue;
 use crate::stack::{Gate, Journey};
-use crate::store::{Answer, Encoded};
 
 /// What is asked of a queue.
 pub(super) struct Asked {
@@ -111,7 +110,7 @@ impl Read {
     async fn of(
         gate: &Arc<Gate>,
         journey: &mut Journey,
-        request: Request,
+        mut request: Request,
         queue: Arc<Queue>,
         needs_key: bool,
     ) -> Result<Self, Refusal> {
@@ -119,17 +118,8 @@ impl Read {
         let principal = identity::principal(&request.headers, &rules.config.identity)?;
         gate.metrics.principal(&principal);
         let key = idempotency::key(&request.headers, needs_key)?;
-        let limit = queue.settings.max_body;
-        let time = rules.config.limits.body_time;
-        let (body, _held) = admission::whole(request.body, limit, time, &gate.buffers).await?;
-        let parts = Parts {
-            method: request.method.as_str(),
-            path: request.target.path(),
-            query: request.target.query(),
-            content_type: request.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes),
-            body: &body,
-        };
-        let print = fingerprint(queue.settings.idempotency.compare, &parts);
+        let (body, _held) = own::content(gate, &rules, &mut request, queue.settings.max_body).await?;
+        let print = own::print(&request, &body, &queue.settings.idempotency);
         let path: Box<str> = request.normal.as_str().into();
         let (headers, peer, host) = (request.headers, request.peer, request.host);
         Ok(Self { gate: Arc::clone(gate), queue, principal, key, headers, body, print, path, peer, host })
@@ -139,50 +129,25 @@ impl Read {
         RecordId::new(Space::Enforced, &self.principal, key.text())
     }
 
-    /// Claims the key, or meets the record that stands there; `None`: there is no key.
-    async fn enter(&self, journey: &mut Journey) -> Result<Option<Entry>, Refusal> {
-        let Some(key) = &self.key else { return Ok(None) };
-        let id = self.id(key);
-        journey.story.key = Some(id);
-        let policy = &self.queue.settings.idempotency;
-        let route: Arc<str> = format!("queue {}", self.queue.settings.name).into();
-        let ask = Ask {
-            id,
-            fingerprint: self.print,
-            route: &route,
-            resource: &self.path,
-            policy,
-            wait_until: journey.budget.waits_until(policy.max_wait, Duration::ZERO),
-            version_ends_unknown: None,
-            gone: self.peer.gone.as_ref(),
-            preconditions: &Preconditions::default(),
-            rests: &|| false,
-            outright: None,
-            jobs: false,
-        };
-        let keys = &self.gate.keys;
-        match keys.claim(&ask, keys.next_owner(), None).await.map_err(idempotency::refused)? {
-            First::Claimed(claim, _) => Ok(Some(Entry::Run(claim))),
-            First::Taken { standing, yours } => keys.meet(&ask, standing, yours).await.map(Some),
-        }
-    }
-
-    /// What may run under the key; or the answer that is replayed.
+    /// What may run, with its claim where there is a key; or the answer that is replayed.
     async fn run(&self, journey: &mut Journey) -> Result<Result<Option<Claim>, Response>, Refusal> {
-        use crate::observe::Outcome;
-        match self.enter(journey).await? {
-            None => Ok(Ok(None)),
-            Some(Entry::Run(claim) | Entry::Again(claim, _)) => {
+        let Some(key) = &self.key else { return Ok(Ok(None)) };
+        let keyed = own::Keyed {
+            principal: &self.principal,
+            key,
+            fingerprint: self.print,
+            policy: &self.queue.settings.idempotency,
+            place: &format!("queue {}", self.queue.settings.name),
+            resource: &self.path,
+            gone: self.peer.gone.as_ref(),
+        };
+        Ok(match own::enter(&self.gate, journey, keyed).await? {
+            own::Entered::Run(claim) => {
                 journey.story.outcome = Outcome::Executed;
-                Ok(Ok(Some(claim)))
+                Ok(Some(claim))
             }
-            Some(Entry::Replayed(response)) => {
-                journey.story.outcome = Outcome::Replayed;
-                Ok(Err(response))
-            }
-            // A job's fingerprint is of another path.
-            Some(Entry::Accepted) => Err(Reason::InternalError(crate::http::Executed::No).into()),
-        }
+            own::Entered::Replayed(response) => Err(response),
+        })
     }
 
     /// The body's one JSON object; an empty body is one without members.
@@ -202,26 +167,4 @@ impl Read {
             }
         }
     }
-}
-
-/// A JSON answer that no cache keeps.
-fn answered(status: StatusCode, text: String) -> Response {
-    let body = if text.is_empty() { Body::Empty } else { Body::text(text) };
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    if status != StatusCode::NO_CONTENT {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    }
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-/// What is kept of it (K9).
-fn kept(response: &Response) -> Encoded {
-    let body = match response.body() {
-        Body::Full(bytes) => bytes.clone(),
-        Body::Empty | Body::Incoming(_) | Body::Stream(_) | Body::Head(_) => Bytes::new(),
-    };
-    Answer::encode(response.status(), response.headers(), fields::is_kept, &body)
 }

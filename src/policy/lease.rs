@@ -266,12 +266,7 @@ impl Leases {
     /// # Errors
     /// Where the store cannot be asked; it may have done it.
     pub async fn swap(&self, (puts, event): (Vec<Put>, Option<Event>)) -> Result<bool, StoreError> {
-        let told = puts.clone();
-        let done = self.store.swap(Swap { puts, event, turn: None }, now()).await?;
-        if done {
-            self.bells.ring_for(&told);
-        }
-        Ok(done)
+        self.bells.swap(&*self.store, Swap { puts, event, turn: None }, now()).await
     }
 
     /// Takes note that a lease ended by its time. `false`: something else stands there by now.

@@ -122,12 +122,7 @@ impl Base {
 
     /// Swaps without a record, and tells who waits.
     pub(super) async fn swap(&self, puts: Vec<Put>) -> Result<bool, StoreError> {
-        let told = puts.clone();
-        let swapped = self.store.swap(Swap { puts, ..Swap::default() }, now()).await?;
-        if swapped {
-            self.bells.ring_for(&told);
-        }
-        Ok(swapped)
+        self.bells.swap(&*self.store, Swap { puts, ..Swap::default() }, now()).await
     }
 }
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::ById;
-use super::cells::{Put, Topic};
+use super::cells::{Put, Swap, Topic};
+use super::{ById, Store, StoreError};
+use crate::protocol::record::Millis;
 
 /// All who wait.
 #[derive(Default)]
@@ -43,9 +44,27 @@ impl Bells {
         }
     }
 
-    /// Wakes who waits for what was swapped.
-    pub fn ring_for(&self, puts: &[Put]) {
-        puts.iter().filter_map(|put| put.tell).for_each(|topic| self.ring(topic));
+    /// Who is told of these once they are swapped: taken before, for a store takes the swaps themselves.
+    pub fn of(puts: &[Put]) -> Vec<Topic> {
+        puts.iter().filter_map(|put| put.tell).collect()
+    }
+
+    /// Wakes who waits for these.
+    pub fn ring_each(&self, topics: &[Topic]) {
+        topics.iter().for_each(|topic| self.ring(*topic));
+    }
+
+    /// Swaps cells in a store without a record, and wakes who waits here for what was swapped; [`Store::swap`].
+    ///
+    /// # Errors
+    /// Where the store cannot be asked; it may have done it.
+    pub async fn swap(&self, store: &dyn Store, swap: Swap, now: Millis) -> Result<bool, StoreError> {
+        let topics = Self::of(&swap.puts);
+        let done = store.swap(swap, now).await?;
+        if done {
+            self.ring_each(&topics);
+        }
+        Ok(done)
     }
 
     /// Wakes all: something may have been missed.

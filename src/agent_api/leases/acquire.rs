@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::super::own::{self, Entered, TRIES};
 use super::asked::Asked;
-use super::{PLACE, held_answer, speak_of, terms};
+use super::{MOST, PLACE, held_answer, speak_of, terms};
 use crate::config::checked::Leases as Terms;
 use crate::http::request::Gone;
 use crate::http::timestamp::now;
@@ -47,12 +47,20 @@ pub(super) async fn acquire(
     let principal = identity::principal(&request.headers, &rules.config.identity)?;
     gate.metrics.principal(&principal);
     let Some(key) = idempotency::key(&request.headers, true)? else { return Err(Reason::MissingKey.into()) };
-    let (content, _held) = own::content(gate, rules, &mut request).await?;
+    let (content, _held) = own::content(gate, rules, &mut request, MOST).await?;
     let asked = Asked::read(&content)?;
     speak_of(journey, &asked.resource);
     // The record before all that may have changed since the first try (K3).
-    let entered =
-        own::enter(gate, journey, &request, (&principal, &key), (PLACE, &asked.resource, &content)).await?;
+    let keyed = own::Keyed {
+        principal: &principal,
+        key: &key,
+        fingerprint: own::print(&request, &content, &rules.config.own),
+        policy: &rules.config.own,
+        place: PLACE,
+        resource: &asked.resource,
+        gone: request.peer.gone.as_ref(),
+    };
+    let entered = own::enter(gate, journey, keyed).await?;
     let claim = match entered {
         Entered::Replayed(response) => return Ok(response),
         Entered::Run(claim) => claim,
@@ -307,7 +315,7 @@ impl Grant {
             let with = With { cells, event, ..With::default() };
             let granted = made.commit(&self.gate, Some(&mut self.claim), with).await;
             // Otherwise its principal got or gave back another lease just now.
-            if let Some(response) = granted.map_err(own::unavailable)? {
+            if let Some(response) = granted.map_err(idempotency::unavailable)? {
                 return Ok(response);
             }
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::super::own::{self, Entered, Made, TRIES};
-use super::{PLACE, asked, held_answer, speak_of, terms};
+use super::{MOST, PLACE, asked, held_answer, speak_of, terms};
 use crate::http::{Executed, Reason, Refusal, Request, Response};
 use crate::observe::Outcome;
 use crate::policy::idempotency::{self, Claim, With};
@@ -39,7 +39,7 @@ pub(super) async fn change(
     let principal = identity::principal(&request.headers, &rules.config.identity)?;
     gate.metrics.principal(&principal);
     let key = idempotency::key(&request.headers, false)?;
-    let (content, _held) = own::content(gate, rules, &mut request).await?;
+    let (content, _held) = own::content(gate, rules, &mut request, MOST).await?;
     let wish = match wish {
         Wish::Renew(_) => Wish::Renew(asked::ttl(&content)?),
         Wish::GiveBack => Wish::GiveBack,
@@ -48,7 +48,16 @@ pub(super) async fn change(
     let claim = match &key {
         None => None,
         Some(key) => {
-            match own::enter(gate, journey, &request, (&principal, key), (PLACE, PLACE, &content)).await? {
+            let keyed = own::Keyed {
+                principal: &principal,
+                key,
+                fingerprint: own::print(&request, &content, &rules.config.own),
+                policy: &rules.config.own,
+                place: PLACE,
+                resource: PLACE,
+                gone: request.peer.gone.as_ref(),
+            };
+            match own::enter(gate, journey, keyed).await? {
                 Entered::Replayed(response) => return Ok(response),
                 Entered::Run(claim) => Some(claim),
             }
@@ -114,7 +123,8 @@ impl Change {
 
     async fn tries(&mut self) -> Result<Response, Reason> {
         for _ in 0..TRIES {
-            let found = self.gate.leases.find(self.id, &self.principal).await.map_err(own::unavailable)?;
+            let found =
+                self.gate.leases.find(self.id, &self.principal).await.map_err(idempotency::unavailable)?;
             if found.hold != Hold::Never {
                 self.resource = found.named.as_ref().map(|named| named.resource.clone());
             }
@@ -125,7 +135,7 @@ impl Change {
             let with = With { cells, event, ..With::default() };
             let done = made.commit(&self.gate, self.claim.as_mut(), with).await;
             // Otherwise it was changed just now.
-            if let Some(response) = done.map_err(own::unavailable)? {
+            if let Some(response) = done.map_err(idempotency::unavailable)? {
                 return Ok(response);
             }
         }
@@ -156,7 +166,7 @@ impl Change {
         };
         let Some(standing) = &found.standing else { return Ok((made, Vec::new(), None)) };
         let ending = self.gate.leases.ending_found(standing, found, what).await;
-        let (cells, event) = ending.map_err(own::unavailable)?;
+        let (cells, event) = ending.map_err(idempotency::unavailable)?;
         Ok((made, cells, event))
     }
 }

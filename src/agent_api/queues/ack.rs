@@ -10,7 +10,8 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{Read, answered, kept};
+use super::super::own::{answered, kept};
+use super::Read;
 use crate::http::{Reason, Refusal, Response};
 use crate::policy::idempotency::{self, Claim, Ended, NotRecorded, With, set_expires};
 use crate::queues::{Acked, Settled, Settling};

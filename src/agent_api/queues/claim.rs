@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::{Read, answered, kept};
+use super::super::own::{answered, kept};
+use super::Read;
 use crate::http::{Reason, Refusal, Response};
 use crate::policy::idempotency::{self, Claim, Ended, NotRecorded, With, set_expires};
 use crate::queues::{Next, Offered, Place, Prepared};

@@ -6,7 +6,8 @@
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 
-use super::{Read, answered, kept};
+use super::super::own::{answered, kept};
+use super::Read;
 use crate::http::refusal::Unknown;
 use crate::http::{Reason, Refusal, Response};
 use crate::policy::detach::{Detachable, MustFinish};

@@ -9,7 +9,7 @@ use crate::http::Reason;
 use crate::http::timestamp::now;
 use crate::protocol::record::{Mark, Millis, Owner, Phase, Record, RecordId, State};
 use crate::store::shared::TurnEnd;
-use crate::store::{Before, Change, Encoded, Event, Move, Put, Set, StoreError};
+use crate::store::{Before, Bells, Change, Encoded, Event, Move, Put, Set, StoreError};
 
 /// A claim. Dropped before it was forwarded it is released, dropped afterwards its outcome is unknown.
 pub struct Claim {
@@ -233,12 +233,12 @@ impl Claim {
         With { version, turn, cells, event }: With,
         at: Millis,
     ) -> Result<(), NotRecorded> {
-        let told = cells.clone();
+        let topics = Bells::of(&cells);
         let change =
             Change { answer, version, turn, cells, event, ..Change::new(self.id, self.owner, before, set) };
         match self.keys.store.commit(change, at).await {
             Ok(true) => {
-                self.keys.bells.ring_for(&told);
+                self.keys.bells.ring_each(&topics);
                 Ok(())
             }
             Ok(false) => Err(NotRecorded::Lost),
@@ -298,30 +298,6 @@ impl Claim {
         Ok(record.is_some_and(|record| record.owner == self.owner))
     }
 
-    /// Records an end with an answer if the cells that go with it stand as they must. When it expires; `None`: they do
-    /// not, or the record is another's now. The claim then is what it was.
-    ///
-    /// # Errors
-    /// Where the store cannot take it; it may have done it.
-    pub async fn end_where(
-        &mut self,
-        status: u16,
-        answer: Encoded,
-        with: With,
-    ) -> Result<Option<Millis>, StoreError> {
-        let at = now();
-        let expires_at = at.saturating_add(self.ttl);
-        let state = State::Done { status, kept: true, completed_at: at, expires_at };
-        match self.step(self.before(), Set::State(state), Some(answer), with, at).await {
-            Ok(()) => {}
-            Err(NotRecorded::Lost) => return Ok(None),
-            Err(NotRecorded::Store(error)) => return Err(error),
-        }
-        self.phase = Phase::Done;
-        self.keys.waiting.wake_all(self.id);
-        Ok(Some(expires_at))
-    }
-
     /// Nothing went out: the job waits for its next try.
     async fn queue_again(&mut self, with: With, at: Millis) -> Result<(), NotRecorded> {
         self.step(self.before(), Set::State(State::Queued), None, with, at).await?;
@@ -344,7 +320,7 @@ impl Claim {
     /// Gives the key to the one that has waited longest for it, or frees it (K6). No version moves with that.
     async fn hand_on(&self, With { version: _, turn, cells, event }: With) -> Result<(), StoreError> {
         let id = self.id;
-        let told = cells.clone();
+        let topics = Bells::of(&cells);
         let change = |set| Change { turn, cells, event, ..Change::new(id, self.owner, self.before(), set) };
         if let Some((waiting, wake)) = self.keys.waiting.next(id) {
             let owner = self.keys.next_owner();
@@ -352,7 +328,7 @@ impl Claim {
             // Whoever drops it ends it: here where the store's reply is lost, there where nobody waits any more.
             let next = Self::new(&self.keys, id, owner, self.ttl);
             if self.keys.store.commit(change(Set::Replace(record)), now()).await? {
-                self.keys.bells.ring_for(&told);
+                self.keys.bells.ring_each(&topics);
                 drop(wake.send(Wake::Granted(Box::new(next))));
             } else {
                 next.not_taken();
@@ -360,7 +336,7 @@ impl Claim {
             return Ok(());
         }
         if self.keys.store.commit(change(Set::Remove), now()).await? {
-            self.keys.bells.ring_for(&told);
+            self.keys.bells.ring_each(&topics);
         }
         // Who came between the last look and the removal looks for itself.
         self.keys.waiting.wake_all(id);

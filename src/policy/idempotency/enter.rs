@@ -17,7 +17,7 @@ use crate::protocol::fingerprint::Fingerprint;
 use crate::protocol::record::{Mark, Millis, Owner, Record, RecordId, State, Verdict};
 use crate::store::cells::Kind;
 use crate::store::shared::{Turned, Wish};
-use crate::store::{Before, CellId, Change, Claimed, Encoded, Put, Set, StoreError};
+use crate::store::{Before, Bells, CellId, Change, Claimed, Encoded, Put, Set, StoreError};
 
 /// How often a job is looked at that another instance may take and end without a word.
 const LOOK: Duration = Duration::from_secs(1);
@@ -263,10 +263,10 @@ impl Keys {
         let at = now();
         let done = State::Done { status, kept: true, completed_at: at, expires_at: at.saturating_add(ttl) };
         let change = Change::new(id, standing.owner, Before::Queued, Set::State(done));
-        let puts = vec![gone];
-        let change = Change { answer: Some(answer), cells: puts.clone(), ..change };
-        if self.store.commit(change, at).await? {
-            self.bells.ring_for(&puts);
+        let cells = vec![gone];
+        let topics = Bells::of(&cells);
+        if self.store.commit(Change { answer: Some(answer), cells, ..change }, at).await? {
+            self.bells.ring_each(&topics);
             self.waiting.wake_all(id);
         }
         Ok(())
@@ -285,7 +285,7 @@ impl Keys {
                 let status = if let State::Done { status, .. } = state { *status } else { 0 };
                 Err(Reason::ResponseNotKept { upstream_status: status })
             }
-            Err(error) => Err(reason(error)),
+            Err(error) => Err(unavailable(error)),
         }
     }
 
@@ -313,7 +313,7 @@ impl Keys {
     /// # Errors
     /// 503 where the store cannot be asked.
     pub async fn is_followed(&self, id: RecordId) -> Result<bool, Reason> {
-        let record = self.store.read(id, now()).await.map_err(reason)?;
+        let record = self.store.read(id, now()).await.map_err(unavailable)?;
         Ok(record.is_none_or(|record| match &record.state {
             State::Forwarded { mark: Some(mark), .. } | State::Unknown { mark: Some(mark), .. } => {
                 mark.followed
@@ -386,16 +386,17 @@ fn rerun(ask: &Ask<'_>, mark: Option<&Mark>, since: Millis) -> Option<Rerun> {
     }
 }
 
-fn reason(error: StoreError) -> Reason {
+/// 503: the store cannot be asked, or is full (S2, S4).
+pub fn unavailable(error: StoreError) -> Reason {
     match error {
         StoreError::Unavailable | StoreError::Unreached => Reason::StoreUnavailable,
         StoreError::Full => Reason::StoreFull,
     }
 }
 
-/// 503: the store cannot be asked, or is full (S2, S4).
+/// The same as a refusal.
 pub fn refused(error: StoreError) -> Refusal {
-    reason(error).into()
+    unavailable(error).into()
 }
 
 impl Keys {

@@ -24,7 +24,7 @@ use crate::protocol::record::{Mark, Millis, Owner, ServerErrors};
 use crate::store::{Answer, Bells, Store};
 
 pub use claim::{Claim, Ended, NotRecorded, With};
-pub use enter::{Ask, Entry, First, Rerun, refused};
+pub use enter::{Ask, Entry, First, Rerun, refused, unavailable};
 use waiting::Waiting;
 
 /// The records of all keys.
