@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::ground::Ground;
+use crate::events::{memory, on};
+use crate::harness::ground::{Ground, on_each_store};
 use crate::harness::ledger::Ledger;
-use crate::harness::{Agent, Proxy, Raw, Reply, Upstream, within};
+use crate::harness::{Agent, Proxy, Raw, Reply, within};
 
 const SOURCES: [&str; 4] =
     ["version = \"hash\"", "version = \"etag\"", "version = { field = \"/n\" }", "version = \"mint\""];
@@ -14,18 +15,6 @@ const SOURCES: [&str; 4] =
 /// A store has a part in two of them: in minted versions, and with all others in who is woken.
 fn sources(store: &str) -> &'static [&'static str] {
     if store == "memory" { &SOURCES } else { &["version = \"etag\"", "version = \"mint\""] }
-}
-
-async fn on(ground: &Ground, upstream: &Upstream, events: &str, route: &str) -> Proxy {
-    let (url, lines, to) = (ground.url(), ground.lines(), upstream.url());
-    Proxy::start(&format!(
-        "[store]\nurl = \"{url}\"\n{lines}[events]\n{events}\n[[routes]]\npath = \"/{{*path}}\"\nupstream = \"{to}\"\n{route}\n"
-    ))
-    .await
-}
-
-async fn memory(upstream: &Upstream, events: &str, route: &str) -> Proxy {
-    on(&Ground::Memory, upstream, events, route).await
 }
 
 /// Waits until so many reads wait.
@@ -134,24 +123,13 @@ async fn a_write_wakes_who_waits_on_another(store: &str) {
     }
 }
 
-macro_rules! on_each_store {
-    ($($place:ident = $store:literal)*: $list:tt) => {
-        $(mod $place {
-            on_each_store!(one $store $list);
-        })*
-    };
-    (one $store:literal { $($name:ident)* }) => {
-        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn $name() {
-            super::$name($store).await;
-        })*
-    };
-}
-
+use self as changes;
 on_each_store! { on_memory = "memory" on_disk = "disk" on_redis = "redis" on_postgres = "postgres": {
-    a_read_waits_for_a_change an_unknown_write_wakes_who_waits silent_routes_wake_too
+    changes: a_read_waits_for_a_change an_unknown_write_wakes_who_waits silent_routes_wake_too;
 } }
-on_each_store! { two_on_redis = "redis" two_on_postgres = "postgres": { a_write_wakes_who_waits_on_another } }
+on_each_store! { two_on_redis = "redis" two_on_postgres = "postgres": {
+    changes: a_write_wakes_who_waits_on_another;
+} }
 
 // E2: what was changed past Onceward is found when the wait is over
 #[tokio::test]

@@ -9,12 +9,12 @@ use std::collections::HashMap;
 use serde_json::json;
 
 use crate::harness::events::Told;
-use crate::harness::ground::Ground;
+use crate::harness::ground::{Ground, on_each_store};
 use crate::harness::ledger::Ledger;
 use crate::harness::{Agent, Events, Proxy, Reply, Upstream, proxied};
 
 /// A proxy on a store, with lines of `[events]` and of its route.
-async fn on(ground: &Ground, upstream: &Upstream, events: &str, route: &str) -> Proxy {
+pub async fn on(ground: &Ground, upstream: &Upstream, events: &str, route: &str) -> Proxy {
     let (url, lines, to) = (ground.url(), ground.lines(), upstream.url());
     Proxy::start(&format!(
         "[store]\nurl = \"{url}\"\n{lines}[events]\n{events}\n[[routes]]\npath = \"/{{*path}}\"\nupstream = \"{to}\"\n{route}\n"
@@ -22,7 +22,7 @@ async fn on(ground: &Ground, upstream: &Upstream, events: &str, route: &str) -> 
     .await
 }
 
-async fn memory(upstream: &Upstream, events: &str, route: &str) -> Proxy {
+pub async fn memory(upstream: &Upstream, events: &str, route: &str) -> Proxy {
     on(&Ground::Memory, upstream, events, route).await
 }
 
@@ -179,20 +179,6 @@ async fn events_stand_in_the_order_of_the_writes(store: &str) {
         let told: Vec<_> = of_it.map(|told| made[told.version()].clone()).collect();
         assert_eq!(told, sent, "{resource}");
     }
-}
-
-macro_rules! on_each_store {
-    ($($place:ident = $store:literal)*: $list:tt) => {
-        $(mod $place {
-            on_each_store!(one $store $list);
-        })*
-    };
-    (one $store:literal { $($module:ident: $($name:ident)*;)* }) => {
-        $($(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn $name() {
-            super::$module::$name($store).await;
-        })*)*
-    };
 }
 
 use self as events;

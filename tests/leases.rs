@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use crate::harness::agent::Call;
-use crate::harness::ground::Ground;
+use crate::harness::ground::{Ground, on_each_store};
 use crate::harness::proxy::one_route;
 use crate::harness::{Agent, Answer, Proxy, Upstream};
 
@@ -239,20 +239,6 @@ async fn a_principals_leases_are_counted_rightly(store: &str) {
             answer.await.unwrap().is(204);
         }
     }
-}
-
-macro_rules! on_each_store {
-    ($($place:ident = $store:literal)*: $list:tt) => {
-        $(mod $place {
-            on_each_store!(one $store $list);
-        })*
-    };
-    (one $store:literal { $($module:ident: $($name:ident)*;)* }) => {
-        $($(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn $name() {
-            super::$module::$name($store).await;
-        })*)*
-    };
 }
 
 use self as leases;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::harness::agent::Call;
-use crate::harness::ground::Ground;
+use crate::harness::ground::{Ground, on_each_store};
 use crate::harness::ledger::Ledger;
 use crate::harness::{Agent, Answer, Gate, Proxy, Reply, Upstream, within};
 
@@ -334,30 +334,9 @@ async fn a_store_that_is_not_there_is_said() {
     }
 }
 
-/// Each of them on each store.
-macro_rules! on_each_store {
-    ($($name:ident)*) => {
-        mod redis {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name("redis").await;
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name("postgres").await;
-            })*
-        }
-        mod postgres_advisory {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name("postgres, advisory").await;
-            })*
-        }
-    };
-}
-
-on_each_store!(an_operation_is_one_on_all a_released_key_is_free_on_all turns_hold_across_all nobody_starves
+use self as shared;
+on_each_store! { redis = "redis" postgres = "postgres" postgres_advisory = "postgres, advisory": {
+    shared: an_operation_is_one_on_all a_released_key_is_free_on_all turns_hold_across_all nobody_starves
     what_a_dead_instance_had_out_is_unknown one_that_stood_still_overwrites_nothing
-    an_operators_word_outlives_a_late_end an_outage_fails_closed_and_ends an_orderly_end_holds_nobody_up);
+    an_operators_word_outlives_a_late_end an_outage_fails_closed_and_ends an_orderly_end_holds_nobody_up;
+} }

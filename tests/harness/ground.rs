@@ -94,3 +94,20 @@ impl Ground {
         self.without(tokio::time::sleep(time)).await;
     }
 }
+
+/// Runs tests that take a store by its name ([`Ground::of`]), each in a module for each store.
+macro_rules! on_each_store {
+    ($($place:ident = $store:literal)*: $list:tt) => {
+        $(mod $place {
+            $crate::harness::ground::on_each_store!(one $store $list);
+        })*
+    };
+    (one $store:literal { $($module:ident: $($name:ident)*;)* }) => {
+        $($(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            super::$module::$name($store).await;
+        })*)*
+    };
+}
+
+pub(crate) use on_each_store;

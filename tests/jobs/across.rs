@@ -1,7 +1,7 @@
 //! Jobs on a store that two instances share, each started here (J1, S3): a job is nobody's until it runs.
 
 use super::{SECRET, accepted, ended, later};
-use crate::harness::ground::Ground;
+use crate::harness::ground::{Ground, on_each_store};
 use crate::harness::{Agent, Gate, Proxy, Reply, Upstream};
 
 async fn pair(store: &str, upstream: &str) -> (Proxy, Proxy, Ground) {
@@ -79,28 +79,7 @@ async fn a_killed_instances_jobs_run_on_the_other(store: &str) {
     assert_eq!(sent, ["out", "0", "1", "2", "3"]);
 }
 
-/// Each of them on each store.
-macro_rules! on_each_store {
-    ($($name:ident)*) => {
-        mod redis {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name("redis").await;
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name("postgres").await;
-            })*
-        }
-        mod postgres_advisory {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name("postgres, advisory").await;
-            })*
-        }
-    };
-}
-
-on_each_store!(jobs_run_once_and_in_order_over_all a_killed_instances_jobs_run_on_the_other);
+use self as across;
+on_each_store! { redis = "redis" postgres = "postgres" postgres_advisory = "postgres, advisory": {
+    across: jobs_run_once_and_in_order_over_all a_killed_instances_jobs_run_on_the_other;
+} }

@@ -80,17 +80,21 @@ async fn a_queue_hands_out_its_messages() {
 async fn a_message_comes_again_with_its_next_attempt() {
     let broker = shared().await;
     let queue = Queue::declare(broker, "again").await;
-    let proxy = Proxy::start(&config(broker, "again", "visibility = \"6s\"")).await;
+    let proxy = Proxy::start(&config(broker, "again", "")).await;
     let agent = Agent::new(&proxy);
     queue.send(2).await;
     let first = claims(&agent, "b").await;
+    // The broker counts once in a while: each count is waited for, or the one before would do.
+    broker.reaches("again", (0, 1)).await;
     agent.post(&first.path("release")).await.is(204);
     broker.reaches("again", (1, 0)).await;
     let again = claims(&agent, "c").await;
     assert_eq!((again.task.clone(), again.attempt), (json!({"id": 2}), 2));
     assert!(again.fence > first.fence);
     agent.post(&first.path("ack")).await.refused("claim-lost");
+    broker.reaches("again", (0, 1)).await;
     // Not acknowledged in time, it is ready again.
+    agent.post(&again.path("extend")).json(&json!({"visibility": "1s"})).await.is(200);
     broker.reaches("again", (1, 0)).await;
     agent.post(&again.path("ack")).await.refused("claim-lost");
     assert_eq!(claims(&agent, "d").await.attempt, 3);

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::board::Board;
 use super::crew::Crew;
 use super::{Claim, claims, none};
-use crate::harness::ground::Ground;
+use crate::harness::ground::{Ground, on_each_store};
 use crate::harness::{Agent, Proxy, within};
 
 const CLAIM: &str = "/.onceward/queues/tasks/claim";
@@ -135,19 +135,8 @@ async fn a_claim_is_one_on_all(store: &str) {
     }
 }
 
-macro_rules! on_each_store {
-    ($($place:ident = $store:literal: $($name:ident)*;)*) => {
-        $(mod $place {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name($store).await;
-            })*
-        })*
-    };
-}
-
-on_each_store! {
-    disk = "disk": a_task_lives_on_it;
-    redis = "redis": a_task_lives_on_it workers_of_two_do_each_task_once a_claim_is_one_on_all;
-    postgres = "postgres": a_task_lives_on_it workers_of_two_do_each_task_once a_claim_is_one_on_all;
-}
+use self as stores;
+on_each_store! { disk = "disk": { stores: a_task_lives_on_it; } }
+on_each_store! { redis = "redis" postgres = "postgres": {
+    stores: a_task_lives_on_it workers_of_two_do_each_task_once a_claim_is_one_on_all;
+} }
