@@ -72,6 +72,27 @@ async fn the_body_of_a_refused_request_is_never_a_request() {
     assert!(targets.iter().all(|target| target == "/good"), "{targets:?}");
 }
 
+// F6, RFC 9112 §9.6: who would send more finds out from the answer, not from a reset.
+#[tokio::test]
+async fn a_refusal_says_whether_the_connection_can_be_used_again() {
+    let (_upstream, proxy) = proxied("guard = \"tool\"").await;
+    let mut raw = Raw::connect(&proxy).await;
+    raw.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nwhole").await;
+    let whole = raw.answer().await;
+    whole.refused("missing-idempotency-key");
+    assert_eq!(whole.header("connection"), None);
+    raw.send("GET /good HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    raw.answer().await.is(200);
+    for head in ["Content-Length: 100000", "Transfer-Encoding: chunked"] {
+        let mut raw = Raw::connect(&proxy).await;
+        raw.send(format!("POST /x HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n2")).await;
+        let early = raw.answer().await;
+        early.refused("missing-idempotency-key");
+        assert_eq!(early.header("connection").as_deref(), Some("close"), "{head}");
+        assert!(raw.answer_or_end().await.is_none(), "{head}");
+    }
+}
+
 // F6
 #[tokio::test]
 async fn the_body_of_a_replayed_request_is_drained() {

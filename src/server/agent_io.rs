@@ -25,6 +25,8 @@ pub(super) struct Shared {
     pub(super) http2: CancellationToken,
     /// The connection changes to another protocol with the next answer.
     pub(super) upgraded: Arc<AtomicBool>,
+    /// Content of the request at hand has not come yet.
+    pub(super) unread: AtomicBool,
 }
 
 /// Limits of one connection (F4).
@@ -242,6 +244,12 @@ impl AgentIo {
             After::Content(Content::Length(length)) => State::Length(length),
             After::Content(Content::Chunked) => State::Chunked(Chunks::START),
         };
+        self.shared.unread.store(!matches!(self.state, State::Head { .. }), Ordering::Relaxed);
+    }
+
+    fn content_ends(&mut self) {
+        self.state = State::Head { looked: 0 };
+        self.shared.unread.store(false, Ordering::Relaxed);
     }
 
     fn poll_length(
@@ -258,7 +266,10 @@ impl AgentIo {
             }
         }
         let passed = self.pass(out, usize::try_from(left).unwrap_or(usize::MAX)) as u64;
-        self.state = if passed == left { State::Head { looked: 0 } } else { State::Length(left - passed) };
+        match left - passed {
+            0 => self.content_ends(),
+            left => self.state = State::Length(left),
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -279,8 +290,11 @@ impl AgentIo {
         match chunks.advance(self.held().get(..room).unwrap_or_default()) {
             Ok(content) => {
                 self.pass(out, content);
-                self.state =
-                    if chunks == Chunks::Done { State::Head { looked: 0 } } else { State::Chunked(chunks) };
+                if chunks == Chunks::Done {
+                    self.content_ends();
+                } else {
+                    self.state = State::Chunked(chunks);
+                }
             }
             Err(framing::BadChunk) => {
                 // Something that the library refuses in every place where a chunk can go wrong.

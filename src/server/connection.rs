@@ -119,15 +119,19 @@ impl Connection {
             let busy =
                 (request.version() == http::Version::HTTP_2).then(|| (running.begin(), gate.tasks.clone()));
             let refused = shared.refused.lock().take();
-            let over = tells.clone();
+            let (over, shared) = (tells.clone(), Arc::clone(&shared));
             let refused = if over.is_some() { Some(Reason::TooBusy(OVER)) } else { refused };
             let (gate, peer) = (Arc::clone(&gate), Arc::clone(&peer));
             async move {
                 // Called in here, or its future would be in this one twice: as it was caught, and as it runs.
                 let mut answer = gate.answer(request, peer, refused).await;
-                if let Some(over) = over {
+                // Who is refused while content is still coming cannot use the connection again (RFC 9112 §9.6).
+                let refused_early = answer.status().as_u16() >= 400 && shared.unread.load(Ordering::Relaxed);
+                if over.is_some() || refused_early {
                     let close = HeaderValue::from_static("close");
                     answer.headers_mut().insert(http::header::CONNECTION, close);
+                }
+                if let Some(over) = over {
                     over.cancel();
                 }
                 Ok::<_, std::convert::Infallible>(match busy {

@@ -72,7 +72,7 @@ impl Socket {
 
     /// Reads and drops what the agent still sends, so that closing does not reset an answer it has not read yet (F6).
     pub(super) async fn linger(&self) {
-        const MOST_BYTES: usize = 1 << 20;
+        const MOST_BYTES: usize = 16 << 20;
         const MOST_TIME: std::time::Duration = std::time::Duration::from_secs(1);
         drop(
             tokio::time::timeout(MOST_TIME, async {
