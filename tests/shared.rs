@@ -1,5 +1,7 @@
 //! Several proxies on one store act as one (S3, Q4): on a real Redis and on a real Postgres, each started here.
 
+mod trips;
+
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -339,4 +341,5 @@ on_each_store! { redis = "redis" postgres = "postgres" postgres_advisory = "post
     shared: an_operation_is_one_on_all a_released_key_is_free_on_all turns_hold_across_all nobody_starves
     what_a_dead_instance_had_out_is_unknown one_that_stood_still_overwrites_nothing
     an_operators_word_outlives_a_late_end an_outage_fails_closed_and_ends an_orderly_end_holds_nobody_up;
+    trips: a_request_asks_as_little_as_it_must;
 } }

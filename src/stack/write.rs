@@ -20,7 +20,6 @@ use super::{Besides, Gate, Journey, Rules};
 use crate::config::checked::{InFlight, OnStoreFailure, Source};
 use crate::http::budget::Budget;
 use crate::http::refusal::Unknown;
-use crate::http::timestamp::now;
 use crate::http::{Body, Reason, Refusal, Request, Response};
 use crate::observe::{Outcome, Story};
 use crate::policy::admission::{self, Held};
@@ -36,8 +35,8 @@ use crate::protocol::lease::LeaseId;
 use crate::protocol::path::percent_encode_non_ascii;
 use crate::protocol::record::{Mark, Owner, Principal, RecordId, ResourceId, Space};
 use crate::route::{self, Entry};
-use crate::store::shared::{Instance, Turned, Wish};
-use crate::store::{Cell, CellId, Shared, StoreError};
+use crate::store::shared::{Also, Beside, Instance, Turned, Wish};
+use crate::store::{Cell, Shared, StoreError};
 
 /// One write on its way.
 pub(super) struct Write {
@@ -85,7 +84,7 @@ struct Claimed {
     /// This instance's turn, with what the store said when it was asked for its own together with the claim (Q4).
     early: Option<(Turn, Option<Turned>)>,
     /// What was said of its resource's lease together with the claim.
-    leased: Option<Result<Option<Cell>, StoreError>>,
+    leased: Option<Option<Cell>>,
     /// That of the lease that it goes under (L3).
     fence: Option<u64>,
 }
@@ -351,7 +350,10 @@ impl Write {
         let rests = || gate.turns.rests(resource);
         let outright = self.outright(asking);
         let owner = gate.keys.next_owner();
-        let early = self.early(asking, owner);
+        let (turn, beside) = match self.early(asking, owner) {
+            Some((turn, wish)) => (Some(turn), Some(Beside::Turn(wish))),
+            None => (None, self.asks_lease().then_some(Beside::Lease(resource))),
+        };
         let ask = Ask {
             id,
             fingerprint,
@@ -371,22 +373,19 @@ impl Write {
             outright: outright.as_ref(),
         };
         let began = wait_until.map(|_| Instant::now());
-        let entered = if self.asks_beside(early.is_some()) {
-            let leased = gate.store.cell(CellId::lease(resource), now());
-            let (entered, leased) =
-                Box::pin(async { tokio::join!(enter(&gate.keys, &ask, owner, early), leased) }).await;
-            asking.leased = Some(leased);
-            entered
-        } else {
-            enter(&gate.keys, &ask, owner, early).await
-        };
+        let entered = enter(&gate.keys, &ask, owner, turn, beside).await;
         self.told.wait_bound = Some(policy.max_wait);
         self.told.story.waited += began.map_or(Duration::ZERO, |began| began.elapsed());
-        let (entered, early) = match entered {
-            Ok((entered, early)) => (Ok(Some(entered)), early),
-            Err(refusal) => (Err(refusal), None),
-        };
-        asking.early = early;
+        let entered = entered.map(|(entered, turn, also)| {
+            let (turned, leased) = match also {
+                Some(Also::Turned(turned)) => (Some(turned), None),
+                Some(Also::Lease(lease)) => (None, Some(lease)),
+                None => (None, None),
+            };
+            asking.early = turn.map(|turn| (turn, turned));
+            asking.leased = leased;
+            Some(entered)
+        });
         self.pass_failed_store(entered)
     }
 
@@ -448,15 +447,15 @@ impl Write {
     }
 }
 
-/// Claims the key, with the turn where one is wished for; one that stands already is met without it.
+/// Claims the key, with what is asked beside it; one that stands already is met without that. `turn`: of this instance.
 async fn enter(
     keys: &Arc<Keys>,
     ask: &Ask<'_>,
     owner: Owner,
-    early: Option<(Turn, Wish)>,
-) -> Result<(Entered, Option<(Turn, Option<Turned>)>), Refusal> {
-    let (turn, wish) = early.unzip();
-    match keys.claim(ask, owner, wish).await {
+    turn: Option<Turn>,
+    beside: Option<Beside>,
+) -> Result<(Entered, Option<Turn>, Option<Also>), Refusal> {
+    match keys.claim(ask, owner, beside).await {
         Err(error) => {
             if error == StoreError::Unreached
                 && let Some(turn) = turn
@@ -466,12 +465,12 @@ async fn enter(
             }
             Err(idempotency::refused(error))
         }
-        Ok(First::Claimed(claim, turned)) => Ok((Entered::Run(claim), turn.map(|turn| (turn, turned)))),
+        Ok(First::Claimed(claim, also)) => Ok((Entered::Run(claim), turn, also)),
         Ok(First::Taken { standing, yours }) => {
             if let Some(turn) = turn {
                 turn.unasked();
             }
-            keys.meet(ask, standing, yours).await.map(|entry| (entry, None))
+            keys.meet(ask, standing, yours).await.map(|entry| (entry, None, None))
         }
     }
 }

@@ -1,7 +1,6 @@
 //! What every store has to do: one list of cases for all of them (section S).
 
 pub(super) mod cells;
-#[allow(dead_code, unused_imports, unused_macros, reason = "no store that can be shared is here yet")]
 pub(super) mod shared;
 
 use std::sync::Arc;

@@ -19,6 +19,22 @@ pub struct Wish {
     pub token: Owner,
 }
 
+/// What a claim asks for in its own round trip.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Beside {
+    /// The turn, for a write that takes one.
+    Turn(Wish),
+    /// The lease of the resource, for one that takes none (L2).
+    Lease(ResourceId),
+}
+
+/// What was said of that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Also {
+    Turned(Turned),
+    Lease(Option<Cell>),
+}
+
 /// What a store answers who wants a turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Turned {
@@ -94,14 +110,14 @@ pub trait Shared: Send + Sync {
         self.living().is_some()
     }
 
-    /// A claim as [`super::Store::claim`], and where it is new a try for the turn, in one round trip.
-    fn claim_in_turn(
+    /// A claim as [`super::Store::claim`], and where it is new what stands beside it, in one round trip.
+    fn claim_beside(
         &self,
         id: RecordId,
         record: Record,
-        wish: Wish,
+        beside: Beside,
         now: Millis,
-    ) -> Reply<(Claimed, Option<Turned>)>;
+    ) -> Reply<(Claimed, Option<Also>)>;
 
     /// Asks for a turn. First come first served between instances, each of which has one place in a resource's line.
     fn take_turn(&self, wish: Wish, now: Millis) -> Reply<Turned>;

@@ -16,7 +16,7 @@ use crate::protocol::entity_tag::Preconditions;
 use crate::protocol::fingerprint::Fingerprint;
 use crate::protocol::record::{Mark, Millis, Owner, Record, RecordId, State, Verdict};
 use crate::store::cells::Kind;
-use crate::store::shared::{Turned, Wish};
+use crate::store::shared::{Also, Beside};
 use crate::store::{Before, Bells, CellId, Change, Claimed, Encoded, Put, Set, StoreError};
 
 /// How often a job is looked at that another instance may take and end without a word.
@@ -48,8 +48,8 @@ pub struct Ask<'a> {
 
 /// What a first look at the key came to.
 pub enum First {
-    /// It is claimed, and where a turn was wished for with it this is what became of that.
-    Claimed(Claim, Option<Turned>),
+    /// It is claimed, and this was said of what was asked beside it.
+    Claimed(Claim, Option<Also>),
     /// Another execution's record stands there; this would be its own.
     Taken { standing: Box<Record>, yours: Box<Record> },
 }
@@ -84,7 +84,7 @@ enum Met {
 }
 
 impl Keys {
-    /// Claims the key for `owner`, and where a turn is wished for asks for it in the same round trip.
+    /// Claims the key for `owner`, and where the store is shared asks for what is beside it in the same round trip.
     ///
     /// # Errors
     /// What the store said; [`refused`] tells an agent so.
@@ -92,18 +92,18 @@ impl Keys {
         self: &Arc<Self>,
         ask: &Ask<'_>,
         owner: Owner,
-        wish: Option<Wish>,
+        beside: Option<Beside>,
     ) -> Result<First, StoreError> {
         let record = self.record(ask, owner);
         // Before the store is asked: where its reply is lost, what it may have done has to be undone.
         let claim = Claim::new(self, ask.id, owner, millis(ask.policy.ttl)).outright(ask.outright);
         let at = record.started_at;
-        let answer = match (wish, self.store.shared()) {
-            (Some(wish), Some(shared)) => shared.claim_in_turn(ask.id, record, wish, at).await,
+        let answer = match (beside, self.store.shared()) {
+            (Some(beside), Some(shared)) => shared.claim_beside(ask.id, record, beside, at).await,
             (Some(_) | None, _) => self.store.claim(ask.id, record, at).await.map(|claimed| (claimed, None)),
         };
         match answer {
-            Ok((Claimed::New, turned)) => Ok(First::Claimed(claim, turned)),
+            Ok((Claimed::New, also)) => Ok(First::Claimed(claim, also)),
             Ok((Claimed::Taken { standing, yours }, _)) => {
                 claim.not_taken();
                 Ok(First::Taken { standing, yours })

@@ -15,13 +15,9 @@ impl Write {
         self.entry.route.queue.turns || self.lease.is_some()
     }
 
-    /// Whether the lease is asked for beside the claim, so that it costs no wait of its own: where a look is a round
-    /// trip, and no turn tells of it.
-    pub(super) fn asks_beside(&self, early: bool) -> bool {
-        self.entry.route.leases.is_some()
-            && !early
-            && !self.takes_turn()
-            && self.gate.store.shared().is_some()
+    /// Whether the lease is asked for beside the claim: where a look is a round trip, and no turn tells of it.
+    pub(super) fn asks_lease(&self) -> bool {
+        self.entry.route.leases.is_some() && !self.takes_turn() && self.gate.store.shared().is_some()
     }
 
     /// Whether it may stand in line, by its resource's lease.
@@ -37,7 +33,7 @@ impl Write {
             return Ok(());
         }
         let cell = match claimed.leased.take() {
-            Some(cell) => cell,
+            Some(cell) => Ok(cell),
             None => self.leased(claimed).await,
         };
         self.admitted(claimed, cell).await.map(drop)

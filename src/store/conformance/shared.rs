@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 use super::{answer, done, forwarded, id, mark, record, unknown};
 use crate::protocol::record::{Millis, Owner, Phase, Record, RecordId, ResourceId, State};
 use crate::store::cells::Kind;
-use crate::store::shared::{Grant, Lapsed, News, Shared, TurnEnd, Turned, Wish};
-use crate::store::{Before, Cell, CellId, Change, Claimed, Move, Put, Set, Store};
+use crate::store::shared::{Also, Beside, Grant, Lapsed, News, Shared, TurnEnd, Turned, Wish};
+use crate::store::{Before, Cell, CellId, Change, Claimed, Move, Put, Set, Store, StoreError};
 
 pub(crate) use beside::*;
 pub(crate) use turns::*;
@@ -51,6 +51,22 @@ fn wish(n: u64, token: u64) -> Wish {
 
 fn end(n: u64, token: u64, rest: Option<Duration>) -> TurnEnd {
     TurnEnd { resource: resource(n), token: Owner(token), rest }
+}
+
+/// A claim with a wish for the turn, and what became of that.
+pub(crate) async fn claim_in_turn(
+    store: &dyn Shared,
+    id: RecordId,
+    record: Record,
+    wish: Wish,
+    now: Millis,
+) -> Result<(Claimed, Option<Turned>), StoreError> {
+    let (claimed, also) = store.claim_beside(id, record, Beside::Turn(wish), now).await?;
+    match also {
+        Some(Also::Turned(turned)) => Ok((claimed, Some(turned))),
+        None => Ok((claimed, None)),
+        Some(Also::Lease(lease)) => panic!("asked for a turn, told of a lease: {lease:?}"),
+    }
 }
 
 /// A record of `n`'s own resource.
@@ -360,7 +376,7 @@ macro_rules! on_each_shared_case {
             what_a_dead_instance_left_is_settled a_dead_instances_job_waits_again
             a_late_end_changes_no_decision what_was_taken_over_is_not_left
             a_closed_instance_is_over an_end_is_told busy_resources_are_seen a_write_is_everywhere one_at_a_time
-            a_topic_is_told_everywhere a_grant_tells_of_the_lease an_event_wakes_another_instance
+            a_topic_is_told_everywhere a_grant_tells_of_the_lease a_claim_tells_of_the_lease an_event_wakes_another_instance
             events_of_many_come_once_and_in_order);
     };
     ($case:expr; $($name:ident)*) => {

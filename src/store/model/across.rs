@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::Model;
 use crate::protocol::record::{Millis, Owner, Phase, Record, RecordId, ResourceId};
-use crate::store::shared::{BusyResource, Grant, Instance, Lapsed, News, TurnEnd, Turned, Wish};
+use crate::store::shared::{
+    Also, Beside, BusyResource, Grant, Instance, Lapsed, News, TurnEnd, Turned, Wish,
+};
 use crate::store::{CellId, Claimed, Put};
 
 /// How long an instance whose time it is has the first word.
@@ -65,17 +67,22 @@ impl Model {
         true
     }
 
-    pub(super) fn claim_in_turn(
+    pub(super) fn claim_beside(
         &mut self,
         id: RecordId,
         record: Record,
-        wish: Wish,
+        beside: Beside,
         by: Instance,
         now: Millis,
-    ) -> (Claimed, Option<Turned>) {
+    ) -> (Claimed, Option<Also>) {
         let claimed = self.claim(id, record, by, now);
-        let turned = matches!(claimed, Claimed::New).then(|| self.take_turn(wish, by, now));
-        (claimed, turned)
+        let also = matches!(claimed, Claimed::New).then(|| match beside {
+            Beside::Turn(wish) => Also::Turned(self.take_turn(wish, by, now)),
+            Beside::Lease(resource) => {
+                Also::Lease(self.cells.get(CellId::lease(resource)).map(|cell| cell.at(now)))
+            }
+        });
+        (claimed, also)
     }
 
     pub(crate) fn take_turn(&mut self, wish: Wish, by: Instance, now: Millis) -> Turned {

@@ -11,7 +11,9 @@ use crate::protocol::record::millis;
 use crate::protocol::record::{Millis, Phase, Record, RecordId, ResourceId};
 use crate::store::cells::{Kind, Name};
 use crate::store::minted::Number;
-use crate::store::shared::{BusyResource, Instance, Lapsed, News, Shared, TurnEnd, Turned, Wish};
+use crate::store::shared::{
+    Also, Beside, BusyResource, Instance, Lapsed, News, Shared, TurnEnd, Turned, Wish,
+};
 use crate::store::{
     Answer, Cell, CellId, Change, Claimed, Event, Keep, Move, Place, Reply, Resolution, Set, Store,
     StoreError, Swap,
@@ -207,14 +209,14 @@ impl<A: Ask> Shared for A {
         Ask::living(self)
     }
 
-    fn claim_in_turn(
+    fn claim_beside(
         &self,
         id: RecordId,
         record: Record,
-        wish: Wish,
+        beside: Beside,
         now: Millis,
-    ) -> Reply<(Claimed, Option<Turned>)> {
-        self.begin("claim in turn", move |model, by| model.claim_in_turn(id, record, wish, by, now))
+    ) -> Reply<(Claimed, Option<Also>)> {
+        self.begin("claim beside", move |model, by| model.claim_beside(id, record, beside, by, now))
     }
 
     fn take_turn(&self, wish: Wish, now: Millis) -> Reply<Turned> {

@@ -11,7 +11,9 @@ use super::sql::Sql;
 use super::value::{Value, column};
 use super::{Core, Postgres, first_record, records};
 use crate::protocol::record::{Millis, Record, RecordId, ResourceId};
-use crate::store::shared::{BusyResource, Instance, Lapsed, News, Shared, TurnEnd, Turned, Wish};
+use crate::store::shared::{
+    Also, Beside, BusyResource, Instance, Lapsed, News, Shared, TurnEnd, Turned, Wish,
+};
 use crate::store::{Claimed, Reply};
 
 impl Shared for Postgres {
@@ -19,19 +21,19 @@ impl Shared for Postgres {
         self.core.living()
     }
 
-    fn claim_in_turn(
+    fn claim_beside(
         &self,
         id: RecordId,
         record: Record,
-        wish: Wish,
+        beside: Beside,
         now: Millis,
-    ) -> Reply<(Claimed, Option<Turned>)> {
+    ) -> Reply<(Claimed, Option<Also>)> {
         if let Some(finished) = self.core.cache.get(id, now) {
             let standing = Box::new(finished.record.clone());
             return Reply::now(Ok((Claimed::Taken { standing, yours: Box::new(record) }, None)));
         }
         let core = Arc::clone(&self.core);
-        Reply::later(async move { core.claim(id, record, Some(wish), now).await })
+        Reply::later(async move { core.claim(id, record, Some(beside), now).await })
     }
 
     fn take_turn(&self, wish: Wish, now: Millis) -> Reply<Turned> {

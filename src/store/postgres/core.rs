@@ -23,7 +23,7 @@ use super::value::{Value, column};
 use crate::protocol::record::{Millis, Record, RecordId, ResourceId};
 use crate::store::finished::FinishedCache;
 use crate::store::minted::tag_of;
-use crate::store::shared::{Grant, Instance, News, Turned, Wish};
+use crate::store::shared::{Also, Beside, Grant, Instance, News, Turned, Wish};
 use crate::store::{Claimed, StoreError};
 
 /// How many expired records are forgotten in one transaction, and how many transactions one after the other.
@@ -279,27 +279,35 @@ impl Core {
         last
     }
 
-    /// A claim, with a try for the turn where one is wished for.
+    /// A claim, with what is asked beside it.
     pub(super) async fn claim(
         &self,
         id: RecordId,
         record: Record,
-        wish: Option<Wish>,
+        beside: Option<Beside>,
         now: Millis,
-    ) -> Result<(Claimed, Option<Turned>), StoreError> {
+    ) -> Result<(Claimed, Option<Also>), StoreError> {
+        let (statement, wish) = match &beside {
+            Some(Beside::Turn(wish)) => (&self.sql.claim_in_turn, Some(wish)),
+            Some(Beside::Lease(_)) => (&self.sql.claim_and_lease, None),
+            None => (&self.sql.claim, None),
+        };
         for _ in 0..2 {
             let taker = self.taker(wish.is_some()).await?;
-            let values = claim_values(id, &record, wish.as_ref(), taker.instance, now);
-            let statement = if wish.is_some() { &self.sql.claim_in_turn } else { &self.sql.claim };
-            let rows = self.take(&taker, statement, &values, wish.as_ref()).await?;
+            let mut values = claim_values(id, &record, wish, taker.instance, now);
+            if let Some(Beside::Lease(resource)) = &beside {
+                values.push(Value::id(resource.0));
+            }
+            let rows = self.take(&taker, statement, &values, wish).await?;
             let row = rows.first().ok_or(StoreError::Unavailable)?;
             match column::<i32>(row, "claimed") {
                 Some(1) => {
-                    let turned = match &wish {
-                        Some(wish) => self.turned(row, wish.resource)?,
+                    let also = match &beside {
+                        Some(Beside::Turn(wish)) => self.turned(row, wish.resource)?.map(Also::Turned),
+                        Some(Beside::Lease(_)) => Some(Also::Lease(beside::lease(row))),
                         None => None,
                     };
-                    return Ok((Claimed::New, turned));
+                    return Ok((Claimed::New, also));
                 }
                 Some(2) => {
                     let standing = rows::record(row)?;

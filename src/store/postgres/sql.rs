@@ -8,6 +8,7 @@ use super::schema::Schema;
 pub(super) struct Sql {
     pub(super) claim: String,
     pub(super) claim_in_turn: String,
+    pub(super) claim_and_lease: String,
     pub(super) commit: String,
     /// A commit with what stands beside.
     pub(super) commit_beside: String,
@@ -105,6 +106,10 @@ impl Sql {
         Self {
             claim: call(claim, 16),
             claim_in_turn: with_lease(claim, 16, "$14"),
+            claim_and_lease: schema.fill(&format!(
+                "{} x, lateral {{s}}.lease_3($17, x.claimed) l",
+                call(claim, 16)
+            )),
             commit: call(if advisory { "commit_2" } else { "commit_1" }, 31),
             commit_beside: call("commit_3", 40),
             swap: call("swap_3", 13),

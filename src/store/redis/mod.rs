@@ -32,7 +32,7 @@ use self::script::Call;
 use self::value::{Said, unreadable};
 use super::disk::format;
 use super::finished::{Finished, FinishedCache};
-use super::shared::{Shared, Turned, Wish};
+use super::shared::{Also, Beside, Shared};
 use super::{Answer, Change, Claimed, Move, Number, Reply, Resolution, Set, Store, StoreError, minted};
 use crate::protocol::record::{Millis, Phase, Record, RecordId, ResourceId, State};
 use crate::store::cells::{Cell, CellId, Kind, Name, Swap};
@@ -108,14 +108,14 @@ impl Redis {
         })
     }
 
-    /// A claim, and where there is a wish for a turn that too.
+    /// A claim, and what is asked beside it.
     fn claims(
         &self,
         id: RecordId,
         record: Record,
-        wish: Option<Wish>,
+        beside: Option<Beside>,
         now: Millis,
-    ) -> Reply<(Claimed, Option<Turned>)> {
+    ) -> Reply<(Claimed, Option<Also>)> {
         if let Some(kept) = self.cache.get(id, now) {
             return Reply::now(Ok((taken(kept.record.clone(), record), None)));
         }
@@ -126,19 +126,29 @@ impl Redis {
         let call = steps::instance(steps::id(Call::of(&script::CLAIM), id).number(now), instance)
             .bytes(Bytes::from(value::encode(&record, instance)))
             .durable(record.state.phase() == Phase::Forwarded);
-        let call = match &wish {
-            Some(wish) => call.arg(wish.resource.0).arg(wish.token.0.to_be_bytes()).arg(wish.name.as_bytes()),
+        let call = match &beside {
+            Some(Beside::Turn(wish)) => {
+                call.arg(wish.resource.0).arg(wish.token.0.to_be_bytes()).arg(wish.name.as_bytes())
+            }
+            Some(Beside::Lease(resource)) => call.arg(resource.0),
             None => call,
         };
         let (cache, link) = (Arc::clone(&self.cache), Arc::clone(&self.link));
         self.ask(call, move |said, epoch| {
             let mut said = said.list()?;
             if Said(said.next()?).number()? == 1 {
-                let turned = match wish {
-                    Some(wish) => Some(shared::seen(&link, steps::turned(Said(said.next()?), &wish, epoch)?)),
+                let also = match beside {
+                    Some(Beside::Turn(wish)) => {
+                        let turned = steps::turned(Said(said.next()?), &wish, epoch)?;
+                        Some(Also::Turned(shared::seen(&link, turned)))
+                    }
+                    Some(Beside::Lease(_)) => Some(Also::Lease(match said.next() {
+                        Some(cell) => Some(beside::cell(&mut Said(cell).list()?.map(Said))?),
+                        None => None,
+                    })),
                     None => None,
                 };
-                return Some((Claimed::New, turned));
+                return Some((Claimed::New, also));
             }
             let (standing, answer) = Said(said.next()?).record()?;
             cache.put(id, finished(standing.clone(), answer));

@@ -10,7 +10,9 @@ use super::script::{self, Call};
 use super::value::Said;
 use super::{Redis, steps};
 use crate::protocol::record::{Millis, Record, RecordId, ResourceId};
-use crate::store::shared::{BusyResource, Instance, Lapsed, News, Shared, TurnEnd, Turned, Wish};
+use crate::store::shared::{
+    Also, Beside, BusyResource, Instance, Lapsed, News, Shared, TurnEnd, Turned, Wish,
+};
 use crate::store::{Claimed, Reply};
 
 /// The link has seen what is granted.
@@ -26,14 +28,14 @@ impl Shared for Redis {
         self.link.life.instance()
     }
 
-    fn claim_in_turn(
+    fn claim_beside(
         &self,
         id: RecordId,
         record: Record,
-        wish: Wish,
+        beside: Beside,
         now: Millis,
-    ) -> Reply<(Claimed, Option<Turned>)> {
-        self.claims(id, record, Some(wish), now)
+    ) -> Reply<(Claimed, Option<Also>)> {
+        self.claims(id, record, Some(beside), now)
     }
 
     fn take_turn(&self, wish: Wish, now: Millis) -> Reply<Turned> {

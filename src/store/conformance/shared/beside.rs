@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::super::{done, forwarded, id};
-use super::{Instance, PATIENCE, SharedCase, end, hears, own, resource, sent, wish};
+use super::{Instance, PATIENCE, SharedCase, claim_in_turn, end, hears, own, resource, sent, wish};
 use crate::protocol::record::Owner;
 use crate::store::cells::{Kind, Topic};
-use crate::store::shared::{News, Turned};
+use crate::store::shared::{Also, Beside, News, Turned};
 use crate::store::{Before, Cell, CellId, Change, Claimed, Event, Place, Put, Swap};
 
 fn lease(n: u64, was: Option<u64>, to: Option<u64>) -> Put {
@@ -89,7 +89,8 @@ pub(crate) async fn a_grant_tells_of_the_lease(case: &SharedCase) {
     assert!(left <= Duration::from_secs(60) && left > Duration::from_secs(60) - PATIENCE, "{left:?}");
     assert_eq!(Instance::told_of(two.ask(1, 3).await).unwrap().0, Owner(5), "the same turn asked again");
     two.end(1, 3).await;
-    let (claimed, turned) = two.shared().claim_in_turn(id(1), own(1, 4), wish(1, 4), case.now).await.unwrap();
+    let (claimed, turned) =
+        claim_in_turn(two.shared(), id(1), own(1, 4), wish(1, 4), case.now).await.unwrap();
     assert!(matches!(claimed, Claimed::New));
     assert_eq!(Instance::told_of(turned.unwrap()).unwrap().0, Owner(5));
     assert_eq!(Instance::told_of(two.ask(2, 9).await), None, "another resource");
@@ -97,6 +98,29 @@ pub(crate) async fn a_grant_tells_of_the_lease(case: &SharedCase) {
     let lost = Swap { puts: vec![lease(1, None, Some(6))], turn: Some(end(1, 4, None)), event: None };
     assert!(!two.swap(lost).await);
     one.granted(1, 7).await;
+}
+
+/// L2, S3: a claim without a turn tells of the lease, what stands there of it and how long.
+pub(crate) async fn a_claim_tells_of_the_lease(case: &SharedCase) {
+    let (one, two) = (case.instance().await, case.instance().await);
+    let asks = async |instance: &Instance, n: u64, owner: u64| {
+        let beside = Beside::Lease(resource(1));
+        let told = instance.shared().claim_beside(id(n), own(n, owner), beside, case.now).await;
+        let (claimed, also) = told.unwrap();
+        (matches!(claimed, Claimed::New), also)
+    };
+    assert_eq!(asks(&one, 1, 1).await, (true, Some(Also::Lease(None))));
+    assert!(one.swap(Swap { puts: vec![lease(1, None, Some(5))], ..Swap::default() }).await);
+    let (is_new, also) = asks(&two, 2, 2).await;
+    let Some(Also::Lease(Some(cell))) = also else { panic!("{also:?}") };
+    assert_eq!((is_new, cell.stamp, &*cell.value), (true, Owner(5), &b"5"[..]));
+    let left = cell.left.unwrap();
+    assert!(left <= Duration::from_secs(60) && left > Duration::from_secs(60) - PATIENCE, "{left:?}");
+    // The same claim again tells it again; another's key that is taken tells nothing.
+    assert!(matches!(asks(&two, 2, 2).await, (true, Some(Also::Lease(Some(_))))));
+    assert_eq!(asks(&one, 2, 3).await, (false, None));
+    assert!(one.swap(Swap { puts: vec![lease(1, Some(5), None)], ..Swap::default() }).await);
+    assert_eq!(asks(&one, 3, 4).await, (true, Some(Also::Lease(None))));
 }
 
 /// E1: what one instance tells wakes who reads on another.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::super::{done, forwarded, id};
-use super::{PATIENCE, REST, SharedCase, end, hears, own, resource, until, wish};
+use super::{PATIENCE, REST, SharedCase, claim_in_turn, end, hears, own, resource, until, wish};
 use crate::protocol::record::Owner;
 use crate::store::shared::{News, Turned};
 use crate::store::{Before, Change, Claimed, Move, Set};
@@ -107,15 +107,15 @@ pub(crate) async fn a_resource_rests_for_all(case: &SharedCase) {
 /// Q4: a claim takes the turn with it where it is free, and stands all the same where it is not.
 pub(crate) async fn a_claim_asks_for_its_turn(case: &SharedCase) {
     let (one, two) = (case.instance().await, case.instance().await);
-    let (first, turned) = one.shared().claim_in_turn(id(1), own(7, 1), wish(7, 1), case.now).await.unwrap();
+    let (first, turned) = claim_in_turn(one.shared(), id(1), own(7, 1), wish(7, 1), case.now).await.unwrap();
     assert!(matches!(first, Claimed::New));
     let Some(Turned::Granted(grant)) = turned else { panic!("{turned:?}") };
     assert_eq!(grant.minted, one.store.minted(resource(7), case.now).await.unwrap());
     assert!(grant.numbers[0] < grant.numbers[1]);
-    let (second, turned) = two.shared().claim_in_turn(id(2), own(7, 2), wish(7, 2), case.now).await.unwrap();
+    let (second, turned) = claim_in_turn(two.shared(), id(2), own(7, 2), wish(7, 2), case.now).await.unwrap();
     assert!(matches!(second, Claimed::New));
     assert_eq!(turned, Some(Turned::Busy));
-    let (third, turned) = two.shared().claim_in_turn(id(1), own(8, 3), wish(8, 3), case.now).await.unwrap();
+    let (third, turned) = claim_in_turn(two.shared(), id(1), own(8, 3), wish(8, 3), case.now).await.unwrap();
     let Claimed::Taken { standing, yours } = third else { panic!("claimed twice") };
     assert_eq!((standing.owner, yours.owner, turned), (Owner(1), Owner(3), None));
     one.granted(8, 4).await;

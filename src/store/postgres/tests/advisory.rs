@@ -10,6 +10,7 @@ use super::servers::PgBouncer;
 use super::wire::Wire;
 use super::{case_of, look, options, schema, server, servers};
 use crate::protocol::record::{Owner, Phase, ResourceId};
+use crate::store::conformance::shared::claim_in_turn;
 use crate::store::conformance::{answer, done, forwarded, id, record, unknown};
 use crate::store::postgres::{Options, Postgres};
 use crate::store::shared::{Grant, Lapsed, TurnEnd, Turned, Wish};
@@ -87,7 +88,7 @@ async fn granted(store: &Postgres, token: u64) -> Grant {
 
 /// A write that goes out in a turn.
 async fn goes_out(store: &Postgres, n: u64) -> Grant {
-    let claimed = store.claim_in_turn(id(n), record(n, "/d"), wish(n), NOW).await.unwrap();
+    let claimed = claim_in_turn(store, id(n), record(n, "/d"), wish(n), NOW).await.unwrap();
     let (Claimed::New, Some(Turned::Granted(grant))) = claimed else { panic!("{claimed:?}") };
     let sent = Change::new(id(n), Owner(n), Before::Claimed, forwarded(grant.fence));
     assert!(store.commit(sent, NOW).await.unwrap());
@@ -194,7 +195,7 @@ async fn what_was_not_sent_before_its_session_ended_is_not_sent() {
     let (url, schema) = (server().await.url(), schema());
     let store = open(&url, &schema).await;
     let look = look(server().await).await;
-    let claimed = store.claim_in_turn(id(1), record(1, "/d"), wish(1), NOW).await.unwrap();
+    let claimed = claim_in_turn(&*store, id(1), record(1, "/d"), wish(1), NOW).await.unwrap();
     assert!(matches!(claimed, (Claimed::New, Some(Turned::Granted(_)))));
     let first = store.core.instance();
     terminate(&look, process(&look, &schema, &store).await).await;
@@ -277,11 +278,11 @@ async fn a_turn_is_the_same_in_the_next_life() {
     let first = store.core.instance();
 
     wire.lose_the_reply_to("claim_2");
-    let lost = store.claim_in_turn(id(1), record(1, "/d"), wish(1), NOW).await;
+    let lost = claim_in_turn(&*store, id(1), record(1, "/d"), wish(1), NOW).await;
     assert_eq!(lost.unwrap_err(), StoreError::Unavailable);
     assert!(wire.has_lost());
     let grant = until("the same turn", || async {
-        match store.claim_in_turn(id(1), record(1, "/d"), wish(1), NOW).await.unwrap() {
+        match claim_in_turn(&*store, id(1), record(1, "/d"), wish(1), NOW).await.unwrap() {
             (Claimed::New, Some(Turned::Granted(grant))) => Some(grant),
             // The server has not seen yet that the session is gone.
             (Claimed::New, Some(Turned::Busy)) => None,

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use super::{look, options, servers};
 use crate::protocol::record::{Owner, Phase, Record, ResourceId, State};
+use crate::store::conformance::shared::claim_in_turn;
 use crate::store::conformance::{done, forwarded, id, mark, record, unknown};
 use crate::store::postgres::{Options, Postgres};
 use crate::store::shared::{TurnEnd, Turned, Wish};
@@ -73,7 +74,7 @@ impl One {
     async fn writes(&mut self, store: &Arc<Postgres>, n: u64, owner: u64, at: usize) {
         let name = format!("/{at}");
         let wish = Wish { resource: ResourceId::new(&name), name: name.clone().into(), token: Owner(owner) };
-        let claim = store.claim_in_turn(id(n), record(owner, &name), wish, NOW).await.unwrap();
+        let claim = claim_in_turn(&**store, id(n), record(owner, &name), wish, NOW).await.unwrap();
         match claim {
             (Claimed::New, Some(Turned::Granted(grant))) => {
                 assert!(!self.held[at].swap(true, Ordering::SeqCst), "two at once");

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::wire::Wire;
 use super::{look, options, schema, server, servers};
 use crate::protocol::record::{Owner, Phase, Record, ResourceId, State};
+use crate::store::conformance::shared::claim_in_turn;
 use crate::store::conformance::{answer, done, forwarded, id, mark, record};
 use crate::store::postgres::{Options, Postgres};
 use crate::store::shared::{News, TurnEnd, Turned, Wish};
@@ -61,10 +62,10 @@ async fn a_lost_reply_is_asked_for_again() {
     let resource = ResourceId::new("/d");
     let wish = || Wish { resource, name: "/d".into(), token: Owner(1) };
     wire.lose_the_reply_to("claim_1");
-    let lost = store.claim_in_turn(id(1), record(1, "/d"), wish(), NOW).await;
+    let lost = claim_in_turn(&*store, id(1), record(1, "/d"), wish(), NOW).await;
     assert_eq!(lost.unwrap_err(), StoreError::Unavailable);
     assert!(wire.has_lost());
-    let (claimed, turned) = store.claim_in_turn(id(1), record(1, "/d"), wish(), NOW).await.unwrap();
+    let (claimed, turned) = claim_in_turn(&*store, id(1), record(1, "/d"), wish(), NOW).await.unwrap();
     assert!(matches!(claimed, Claimed::New));
     let Some(Turned::Granted(grant)) = turned else { panic!("{turned:?}") };
 

@@ -7,10 +7,11 @@ use tokio_postgres::Client;
 
 use super::{look, options, servers};
 use crate::protocol::record::{Owner, ResourceId};
+use crate::store::conformance::shared::claim_in_turn;
 use crate::store::conformance::{answer, done, forwarded, record};
 use crate::store::postgres::Postgres;
 use crate::store::shared::{TurnEnd, Turned, Wish};
-use crate::store::{Before, Change, Move, Shared, Store};
+use crate::store::{Before, Change, Move, Store};
 
 const NOW: u64 = 1_000_000;
 const WRITES: u64 = 1000;
@@ -25,7 +26,7 @@ async fn write(store: &Postgres, n: u64) {
     let name = format!("/documents/{n:08}");
     let resource = ResourceId::new(&name);
     let wish = Wish { resource, name: name.clone().into(), token: Owner(n) };
-    let (_, turned) = store.claim_in_turn(id, record(n, &name), wish, NOW).await.unwrap();
+    let (_, turned) = claim_in_turn(store, id, record(n, &name), wish, NOW).await.unwrap();
     let Some(Turned::Granted(grant)) = turned else { panic!("{turned:?}") };
     let sent = Change::new(id, Owner(n), Before::Claimed, forwarded(grant.fence));
     assert!(store.commit(sent, NOW).await.unwrap());

@@ -8,10 +8,11 @@ use tokio_postgres::Client;
 use super::servers;
 use super::{look, options};
 use crate::protocol::record::{Owner, Record, ResourceId, State};
+use crate::store::conformance::shared::claim_in_turn;
 use crate::store::conformance::{answer, done, forwarded, id, mark, record};
 use crate::store::postgres::Postgres;
 use crate::store::shared::{TurnEnd, Turned, Wish};
-use crate::store::{Before, Change, Claimed, Event, Move, Shared, Store};
+use crate::store::{Before, Change, Claimed, Event, Move, Store};
 
 const NOW: u64 = 1_000_000;
 
@@ -72,7 +73,7 @@ async fn costs_what_it_must(advisory: bool) {
 async fn with_turn_and_version(store: &Arc<Postgres>) {
     let resource = ResourceId::new("/b");
     let wish = Wish { resource, name: "/b".into(), token: Owner(2) };
-    let (claimed, turned) = store.claim_in_turn(id(2), record(2, "/b"), wish, NOW).await.unwrap();
+    let (claimed, turned) = claim_in_turn(&**store, id(2), record(2, "/b"), wish, NOW).await.unwrap();
     assert!(matches!(claimed, Claimed::New));
     let Some(Turned::Granted(grant)) = turned else { panic!("{turned:?}") };
     let change = Change::new(id(2), Owner(2), Before::Claimed, forwarded(grant.fence));

@@ -1,13 +1,15 @@
--- Claims a key, and with five more arguments asks for a turn.
--- id, now, instance, value; resource, token, name
+-- Claims a key; with a resource says of its lease, and with a token and a name asks for its turn.
+-- id, now, instance, value; resource; token, name
 local call, sub = redis.call, string.sub
 local p, id, now, instance, value = ARGV[1], ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
 local res, token, name = ARGV[7], ARGV[8], ARGV[9]
 local key = p .. 'r:' .. id
 local got
-if res then
+if token then
   got = call('MGET', p .. 'epoch', key, p .. 'a:' .. instance, p .. 'u:' .. sub(value, 21, 36), p .. 't:' .. res,
     p .. 'w:' .. res, p .. 'v:' .. res, p .. 'c:\1' .. res)
+elseif res then
+  got = call('MGET', p .. 'epoch', key, p .. 'a:' .. instance, p .. 'u:' .. sub(value, 21, 36), p .. 'c:\1' .. res)
 else
   got = call('MGET', p .. 'epoch', key, p .. 'a:' .. instance, p .. 'u:' .. sub(value, 21, 36))
 end

@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::server::{self, Monitor};
 use super::{Options, Redis, now, options};
 use crate::protocol::record::{Owner, Record, ResourceId, State};
+use crate::store::conformance::shared::claim_in_turn;
 use crate::store::conformance::{answer, done, forwarded, id, mark, record};
-use crate::store::shared::{Shared, TurnEnd, Turned, Wish};
+use crate::store::shared::{TurnEnd, Turned, Wish};
 use crate::store::{Before, Change, Claimed, Event, Move, Store};
 
 /// Quiet beside what is asked of it.
@@ -48,7 +49,7 @@ async fn a_write_in_its_turn_is_three() {
     let store = Redis::open(quiet(&server)).await.unwrap();
     let (mut monitor, now, resource) = (server.monitor().await, now(), ResourceId::new("/d"));
     let wish = Wish { resource, name: "/d".into(), token: Owner(1) };
-    let (_, turned) = store.claim_in_turn(id(1), record(1, "/d"), wish, now).await.unwrap();
+    let (_, turned) = claim_in_turn(&*store, id(1), record(1, "/d"), wish, now).await.unwrap();
     let Some(Turned::Granted(grant)) = turned else { panic!("{turned:?}") };
     let change = Change::new(id(1), Owner(1), Before::Claimed, forwarded(grant.fence));
     assert!(store.commit(change, now).await.unwrap());
