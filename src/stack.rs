@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::agent_api;
 use crate::config::Config;
-use crate::config::checked::{Mode, SecretKey};
+use crate::config::checked::{Mode, RouteLimits, SecretKey, TaskSource};
 use crate::http::request::Peer;
 use crate::http::{Body, Reason, Refusal, Response};
 use crate::observe::{Metrics, RouteMetrics, Spans};
@@ -40,7 +40,7 @@ use crate::policy::turn::Turns;
 use crate::queues::{self, Queues};
 use crate::route::{Entry, Table};
 use crate::store::{Bells, Store};
-use crate::upstream::Client;
+use crate::upstream::Upstreams;
 
 pub use hub::Hub;
 pub(crate) use journey::Journey;
@@ -74,6 +74,8 @@ pub struct Gate {
     /// Tasks that are handed out (J2).
     pub queues: ArcSwap<Queues>,
     pub buffers: Buffers,
+    /// What routes and queues lead to.
+    pub upstreams: Arc<Upstreams>,
     pub metrics: Arc<Metrics>,
     /// What a shutdown waits for (O5).
     pub tasks: TaskTracker,
@@ -90,7 +92,8 @@ impl Gate {
     pub fn new(config: &Arc<Config>, store: Arc<dyn Store>, observed: Arc<dyn Store>) -> Arc<Self> {
         let (metrics, tasks, closing) = (Metrics::new(), TaskTracker::new(), CancellationToken::new());
         let bells = Arc::<Bells>::default();
-        let rules = Rules::new(Arc::clone(config), &metrics, None);
+        let upstreams = Arc::<Upstreams>::default();
+        let rules = Rules::new(Arc::clone(config), &metrics, &upstreams, None);
         let turns = Turns::new(&store, closing.clone(), tasks.clone());
         store.keep_events(hub::keep(&config.events));
         let leases = Leases::new(&store, &bells);
@@ -106,6 +109,7 @@ impl Gate {
             turns,
             queues: ArcSwap::default(),
             buffers: Buffers::new(config.limits.buffered),
+            upstreams,
             metrics,
             tasks,
             draining: false.into(),
@@ -131,6 +135,7 @@ impl Gate {
         queues::Base {
             store: Arc::clone(&self.store),
             bells: Arc::clone(&self.bells),
+            upstreams: Arc::clone(&self.upstreams),
             tasks: self.tasks.clone(),
             leaving: self.leaving.clone(),
             closing: self.closing.clone(),
@@ -204,19 +209,22 @@ impl Gate {
 }
 
 impl Rules {
-    /// Joins a configuration with clients for its upstreams; those of `before` that fit are kept with their
-    /// connections.
-    pub fn new(config: Arc<Config>, metrics: &Arc<Metrics>, before: Option<&Self>) -> Self {
-        let mut clients: Vec<Arc<Client>> = before
-            .iter()
-            .flat_map(|rules| rules.table.entries())
-            .map(|entry| Arc::clone(&entry.client))
-            .collect();
+    /// Joins a configuration with its upstreams, which keep their connections.
+    pub fn new(
+        config: Arc<Config>,
+        metrics: &Arc<Metrics>,
+        upstreams: &Upstreams,
+        before: Option<&Self>,
+    ) -> Self {
+        let routes = config.routes.iter().map(|route| (&route.upstream.authority, &route.limits));
+        let lists = config.queues.iter().filter_map(|tasks| match &tasks.source {
+            TaskSource::Http(list) => Some((&list.authority, &list.limits)),
+            TaskSource::Redis(_) | TaskSource::Amqp(_) | TaskSource::Postgres(_) => None,
+        });
+        let bound = |(authority, limits): (_, &RouteLimits)| (authority, limits.upstream_connections);
+        upstreams.take(routes.chain(lists).map(bound));
         let entries = config.routes.iter().map(|route| {
-            let authority = &route.upstream.authority;
-            let standing = clients.iter().find(|client| client.fits(authority, &route.limits));
-            let client = standing.map_or_else(|| Client::new(authority.clone(), route.limits), Arc::clone);
-            clients.push(Arc::clone(&client));
+            let client = upstreams.client(&route.upstream.authority, route.limits);
             let metrics = metrics.route(&route.name, route.mode == Mode::Observe);
             Arc::new(Entry { route: Arc::clone(route), client, metrics })
         });

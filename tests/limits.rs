@@ -1,6 +1,9 @@
 //! The limits (F3, F4): what is too large or too slow is refused, and costs a connection at most.
 
+use std::collections::BTreeSet;
+
 use crate::harness::http2::Http2;
+use crate::harness::upstream::Seen;
 use crate::harness::{Agent, Gate, Proxy, Raw, Reply, Upstream, proxied};
 
 const POST: &str = "POST /x HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\n";
@@ -250,4 +253,57 @@ async fn an_agent_that_takes_nothing_is_cut_off() {
         .await;
     let answer = raw.answer_or_end().await;
     assert!(answer.is_none_or(|answer| !answer.whole), "an agent that took nothing got all");
+}
+
+/// How many connections the proxy has open to an upstream.
+fn open(seen: &[Seen]) -> usize {
+    let open: BTreeSet<_> = seen.iter().filter(|one| !one.closed).map(|one| one.connection).collect();
+    open.len()
+}
+
+// F4
+#[tokio::test]
+async fn connections_to_an_upstream_have_one_bound_whatever_leads_there() {
+    let upstream = Upstream::start().await;
+    let other =
+        format!("[[routes]]\npath = \"/other/{{id}}\"\nupstream = \"{}\"\nguard = \"tool\"", upstream.url());
+    // What carried a read is too old for a write at once.
+    let keep = "limits.upstream_keep = \"0s\"";
+    let routes = format!(
+        "guard = \"tool\"\n{keep}\n{other}\n{keep}\nlimits.upstream_connections = 2\nlimits.body = \"1KiB\""
+    );
+    let proxy = Proxy::route(&upstream, &routes).await;
+    let agent = Agent::new(&proxy);
+    let gate = Gate::closed();
+    let both = [("GET", "/x", "/other/1"), ("POST", "/x", "/other/1"), ("POST", "/x", "/y")];
+    for (round, (method, first, second)) in both.into_iter().enumerate() {
+        let gate = Gate::closed();
+        let calls = [first, second].map(|path| {
+            upstream.next(Reply::ok("held").held(&gate));
+            agent.call(method, path).key(&format!("{round}{path}")).spawn()
+        });
+        // Both are out, and whatever was idle before made room for them.
+        let seen = upstream.until("two at once, and no third connection", |seen| {
+            seen.len() == 2 * (round + 1) && open(seen) == 2
+        });
+        seen.await;
+        gate.open();
+        for call in calls {
+            call.await.unwrap().is(200);
+        }
+    }
+    // A third waits for one of them, of whatever route it is.
+    let calls = ["/x", "/other/1"].map(|path| {
+        upstream.next(Reply::ok("held").held(&gate));
+        agent.get(path).spawn()
+    });
+    upstream.arrived(8).await;
+    let third = agent.get("/other/2").spawn();
+    agent.get("/.onceward/problems/in-flight").await.is(200);
+    assert_eq!((upstream.requests().len(), third.is_finished()), (8, false));
+    gate.open();
+    for call in calls.into_iter().chain([third]) {
+        call.await.unwrap().is(200);
+    }
+    assert_eq!(open(&upstream.requests()), 2);
 }

@@ -162,7 +162,7 @@ fn apply(config: Config, standing: &Rules, gate: &Arc<Gate>, logging: &Logging) 
         tracing::error!(why, "the configuration was not reloaded: logging cannot be changed");
         return false;
     }
-    let rules = Arc::new(Rules::new(Arc::new(config), &gate.metrics, Some(standing)));
+    let rules = Arc::new(Rules::new(Arc::new(config), &gate.metrics, &gate.upstreams, Some(standing)));
     gate.take(Arc::clone(&rules));
     retire(standing, &rules);
     tracing::info!("the configuration was reloaded");

@@ -28,6 +28,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::checked::Tasks;
 use crate::store::cells::Topic;
 use crate::store::{Bells, Store};
+use crate::upstream::Upstreams;
 
 use busy::Known;
 pub use claims::{Acked, Draft, Prepared, Settled, Settling};
@@ -42,6 +43,7 @@ use sources::Ground;
 pub struct Base {
     pub store: Arc<dyn Store>,
     pub bells: Arc<Bells>,
+    pub upstreams: Arc<Upstreams>,
     /// What a shutdown waits for (O5).
     pub tasks: TaskTracker,
     /// Stopped when a shutdown begins: nobody waits for a task any more.
@@ -106,7 +108,8 @@ impl Queue {
             tasks: base.tasks.clone(),
             closing: closing.clone(),
         };
-        Self::over(settings, base, sources::open(&settings.source, &ground), closing)
+        let source = sources::open(&settings.source, &base.upstreams, &ground);
+        Self::over(settings, base, source, closing)
     }
 
     fn over(settings: &Tasks, base: &Base, source: Arc<dyn Source>, closing: CancellationToken) -> Self {

@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use super::source::Source;
 use crate::config::checked::TaskSource;
+use crate::upstream::Upstreams;
 
 /// What sources stand on.
 #[cfg_attr(
@@ -40,9 +41,9 @@ pub(super) struct Ground {
 }
 
 /// The source that a queue is configured with.
-pub(super) fn open(source: &TaskSource, ground: &Ground) -> Arc<dyn Source> {
+pub(super) fn open(source: &TaskSource, upstreams: &Arc<Upstreams>, ground: &Ground) -> Arc<dyn Source> {
     match source {
-        TaskSource::Http(settings) => http::open(settings, ground),
+        TaskSource::Http(settings) => http::open(settings, upstreams, ground),
         #[cfg(feature = "postgres")]
         TaskSource::Postgres(settings) => postgres::open(settings, ground),
         #[cfg(not(feature = "postgres"))]

@@ -69,7 +69,7 @@ impl Client {
     pub async fn call(self: &Arc<Self>, call: Call) -> Result<Response, Failure> {
         #[cfg(test)]
         if let Some(upstream) = super::simulated::upstream() {
-            return upstream.call(call, self.limits, &self.authority).await;
+            return upstream.call(call, self.limits, &self.place.authority).await;
         }
         let Call { kind, method, target, headers, body, body_time, until } = call;
         let uri = Uri::from(target);

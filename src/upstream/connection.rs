@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use http::uri::Authority;
 use hyper::client::conn::http1::{self, SendRequest};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
 use super::wire::{Counted, Wire};
-use crate::config::checked::RouteLimits;
 use crate::http::Body;
 
 /// A connection that can carry the next request.
@@ -27,19 +27,21 @@ pub(super) struct Connection {
 pub(super) struct Unconnected(pub(super) String);
 
 impl Connection {
-    /// Resolves and dials, within `upstream_connect`.
-    pub(super) async fn dial(authority: &Authority, limits: &RouteLimits) -> Result<Self, Unconnected> {
-        let socket = tokio::time::timeout(limits.upstream_connect, connect(authority))
+    /// Resolves and dials, within `patience`. `leave` is given back when the socket is closed.
+    pub(super) async fn dial(
+        authority: &Authority,
+        patience: Duration,
+        leave: OwnedSemaphorePermit,
+    ) -> Result<Self, Unconnected> {
+        let socket = tokio::time::timeout(patience, connect(authority))
             .await
             .map_err(|_| Unconnected("connecting took too long".to_owned()))?
             .map_err(|error| Unconnected(plain(&error)))?;
         // Small requests wait for nothing; where the system refuses the option they only wait a little longer.
         drop(socket.set_nodelay(true));
         let wire = Wire::new();
-        // While somebody waits for an answer, the call's own limits are over before.
-        let patience = limits.upstream_response.saturating_add(limits.upstream_idle);
         let (sender, connection) = http1::Builder::new()
-            .handshake(Counted::new(socket, Arc::clone(&wire), patience))
+            .handshake(Counted::new(socket, Arc::clone(&wire), leave))
             .await
             .map_err(|error| Unconnected(error.to_string()))?;
         // Ends with the socket or with the last handle to it, so it needs no tracking of its own: what must be

@@ -12,4 +12,4 @@ mod wire;
 pub(crate) use body::Idle;
 pub(crate) use call::collect;
 pub use call::{Call, Failure, Kind, Tunnel};
-pub use pool::Client;
+pub use pool::{Client, Upstreams};

@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::http::gather::Gather;
 
@@ -26,6 +27,8 @@ pub(super) struct Wire {
     /// `bytes` when nothing more stood in front of the socket.
     flushed: AtomicU64,
     closed: AtomicBool,
+    /// Milliseconds that the socket may take nothing, by the limits of the call that it carries.
+    patience: AtomicU64,
     /// Who waits until all has gone.
     waiting: Mutex<Option<Waker>>,
 }
@@ -38,6 +41,7 @@ impl Wire {
             last: AtomicU64::new(0),
             flushed: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            patience: AtomicU64::new(u64::MAX),
             waiting: Mutex::new(None),
         })
     }
@@ -60,6 +64,11 @@ impl Wire {
     /// Whether nothing can go out any more.
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// How long the socket may take nothing from now on.
+    pub(super) fn set_patience(&self, patience: Duration) {
+        self.patience.store(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
     }
 
     /// Wakes at the next flush, and at the end.
@@ -95,15 +104,15 @@ pub(super) struct Counted {
     wire: Arc<Wire>,
     /// The socket takes no more.
     deaf: bool,
-    /// How long it may take nothing.
-    patience: Duration,
     /// Set while it takes nothing.
     overdue: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// To be open; after the socket, so that it is given back when that is closed.
+    _leave: OwnedSemaphorePermit,
 }
 
 impl Counted {
-    pub(super) fn new(socket: TcpStream, wire: Arc<Wire>, patience: Duration) -> Self {
-        Self { socket: TokioIo::new(socket), wire, deaf: false, patience, overdue: None }
+    pub(super) fn new(socket: TcpStream, wire: Arc<Wire>, leave: OwnedSemaphorePermit) -> Self {
+        Self { socket: TokioIo::new(socket), wire, deaf: false, overdue: None, _leave: leave }
     }
 
     /// What becomes of a write of `length` bytes that the socket said this of.
@@ -124,7 +133,7 @@ impl Counted {
                 Poll::Ready(Ok(length))
             }
             Poll::Pending => {
-                let patience = self.patience;
+                let patience = Duration::from_millis(self.wire.patience.load(Ordering::Acquire));
                 let overdue = self.overdue.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
                 ready!(overdue.as_mut().poll(cx));
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))

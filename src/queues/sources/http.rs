@@ -19,20 +19,19 @@ use crate::queues::source::{
     All, Busy, Content, Dead, Identity, LONGEST_IDENTITY, Offer, PATIENCE, Source, SourceError, Taken, Told,
     Work,
 };
-use crate::upstream::{Call, Client, Failure, Kind, collect};
+use crate::upstream::{Call, Failure, Kind, Upstreams, collect};
 
 /// A list that was read so long ago says what is in it now.
 const FRESH: Duration = Duration::from_millis(100);
 
-pub(super) fn open(settings: &HttpTasks, ground: &Ground) -> Arc<dyn Source> {
-    let client = Client::new(settings.authority.clone(), settings.limits);
-    let queue = Arc::clone(&ground.queue);
-    Arc::new(List { settings: settings.clone(), client, queue, last: tokio::sync::Mutex::default() })
+pub(super) fn open(settings: &HttpTasks, upstreams: &Arc<Upstreams>, ground: &Ground) -> Arc<dyn Source> {
+    let (upstreams, queue) = (Arc::clone(upstreams), Arc::clone(&ground.queue));
+    Arc::new(List { settings: settings.clone(), upstreams, queue, last: tokio::sync::Mutex::default() })
 }
 
 struct List {
     settings: HttpTasks,
-    client: Arc<Client>,
+    upstreams: Arc<Upstreams>,
     queue: Arc<str>,
     /// Whoever reads holds it: the others take what was read.
     last: tokio::sync::Mutex<Option<Arc<Read>>>,
@@ -109,8 +108,10 @@ impl List {
         let until = Deadline::now() + PATIENCE;
         let body = body.map_or(Body::Empty, Body::text);
         let call = Call { kind, method, target, headers, body, body_time: PATIENCE, until: Some(until) };
+        // Looked up each time: its routes may have come to another bound since (C3).
+        let client = self.upstreams.client(&self.settings.authority, self.settings.limits);
         let answer = tokio::time::timeout_at(until, async {
-            let answer = self.client.call(call).await.map_err(failed)?;
+            let answer = client.call(call).await.map_err(failed)?;
             let (head, body) = answer.into_parts();
             let broke = |_| SourceError::Unsure("its answer broke off".to_owned());
             let body = collect(body, self.settings.max_list).await.map_err(broke)?;
