@@ -181,6 +181,19 @@ async fn bodies_without_a_key_stream_both_ways_whatever_their_size() {
     assert_eq!(lengths, [large.len() + 2; 2]);
 }
 
+// F3: few read it, and whether to is not decided here
+#[tokio::test]
+async fn the_content_of_a_get_goes_upstream_too() {
+    let (upstream, proxy) = proxied("guard = \"none\"").await;
+    for framing in
+        ["Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
+    {
+        Raw::ask(&proxy, format!("GET /x HTTP/1.1\r\nHost: a\r\n{framing}")).await.is(200);
+    }
+    let bodies: Vec<_> = upstream.received(2).await.iter().map(|seen| seen.text()).collect();
+    assert_eq!(bodies, ["hello", "hello"]);
+}
+
 // W1, F2
 #[tokio::test]
 async fn only_the_wait_is_used_up_here() {

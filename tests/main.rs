@@ -51,3 +51,4 @@ mod unknown;
 mod upgrades;
 mod versions;
 mod volatile;
+mod uploads;

@@ -59,6 +59,7 @@ pub fn examples() -> Vec<Reason> {
         Reason::UpstreamBrokeOff { write: Some(Unknown::Held) },
         Reason::UpstreamBrokeOff { write: Some(Unknown::Rerun) },
         Reason::UpstreamBrokeOff { write: None },
+        Reason::RequestBrokeOff(Unknown::Held),
         Reason::UpstreamTimeout { write: Some(Unknown::Compared) },
         Reason::UpstreamTimeout { write: Some(Unknown::Held) },
         Reason::UpstreamTimeout { write: Some(Unknown::Rerun) },

@@ -242,7 +242,8 @@ impl Reason {
             Self::InternalError(_) => "Onceward itself failed",
             Self::UpstreamUnreachable(_) => "The upstream cannot be reached",
             Self::VersionUnavailable(_) => "The resource's version cannot be read",
-            Self::UpstreamBrokeOff { .. } => "The upstream broke off",
+            // Of one code there is one title (RFC 9457 §3.1.3).
+            Self::UpstreamBrokeOff { .. } | Self::RequestBrokeOff(_) => "The upstream broke off",
             Self::UpstreamTimeout { .. } => "The upstream took too long",
             Self::StoreUnavailable => "The store cannot be reached",
             Self::StoreFull => "The store is full",
@@ -333,6 +334,9 @@ impl Reason {
             ),
             Self::UpstreamBrokeOff { write } => {
                 upstream_failed("broke off before its answer was whole", write.as_ref(), subject)
+            }
+            Self::RequestBrokeOff(unknown) => {
+                upstream_failed("got only a part of the request's body", Some(unknown), subject)
             }
             Self::UpstreamTimeout { write } => {
                 upstream_failed("did not answer in time", write.as_ref(), subject)

@@ -168,6 +168,8 @@ pub enum Reason {
     UpstreamTimeout {
         write: Option<Unknown>,
     },
+    /// The content of a write that streams ended early, or stopped coming, when a part of it had gone out (K11).
+    RequestBrokeOff(Unknown),
     StoreUnavailable,
     StoreFull,
     ShuttingDown,
@@ -219,7 +221,7 @@ impl Reason {
             Self::InternalError(_) => "internal-error",
             Self::UpstreamUnreachable(_) => "upstream-unreachable",
             Self::VersionUnavailable(_) => "version-unavailable",
-            Self::UpstreamBrokeOff { .. } => "upstream-broke-off",
+            Self::UpstreamBrokeOff { .. } | Self::RequestBrokeOff(_) => "upstream-broke-off",
             Self::UpstreamTimeout { .. } => "upstream-timeout",
             Self::StoreUnavailable => "store-unavailable",
             Self::StoreFull => "store-full",
@@ -261,9 +263,10 @@ impl Reason {
                 StatusCode::TOO_MANY_REQUESTS
             }
             Self::InternalError(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::UpstreamUnreachable(_) | Self::VersionUnavailable(_) | Self::UpstreamBrokeOff { .. } => {
-                StatusCode::BAD_GATEWAY
-            }
+            Self::UpstreamUnreachable(_)
+            | Self::VersionUnavailable(_)
+            | Self::UpstreamBrokeOff { .. }
+            | Self::RequestBrokeOff(_) => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::StoreUnavailable
             | Self::StoreFull
@@ -277,7 +280,7 @@ impl Reason {
     pub fn executed(&self) -> Executed {
         match self {
             Self::InFlight => Executed::Pending,
-            Self::OutcomeUnknown(_) => Executed::Unknown,
+            Self::OutcomeUnknown(_) | Self::RequestBrokeOff(_) => Executed::Unknown,
             Self::ResponseNotKept { .. } | Self::ResultNotStored { .. } => Executed::Yes,
             Self::InternalError(executed) => *executed,
             Self::UpstreamBrokeOff { write } | Self::UpstreamTimeout { write } => match write {
@@ -338,7 +341,7 @@ impl Reason {
             | Self::Gone => Retry::AfterReread,
             Self::KeyReused => Retry::NewKey,
             Self::InternalError(_) => Retry::AskOperator,
-            Self::OutcomeUnknown(unknown) => unknown.retry(),
+            Self::OutcomeUnknown(unknown) | Self::RequestBrokeOff(unknown) => unknown.retry(),
             Self::UpstreamBrokeOff { write } | Self::UpstreamTimeout { write } => {
                 write.as_ref().map_or(Retry::SameKey, Unknown::retry)
             }

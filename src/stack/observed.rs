@@ -96,7 +96,7 @@ impl Gate {
         let headers = forward::headers(&mut request);
         let (method, target) = (request.method.clone(), request.target.clone());
         let body_time = journey.rules.config.limits.body_time;
-        let call = Call { kind, method, target, headers, body, body_time, until: None };
+        let call = Call { kind, method, target, headers, body, body_time, total: None };
         let answer = self.send(journey, entry, call).await;
         if let Some(made) = made {
             made.end(end_of(&answer, entry)).await;

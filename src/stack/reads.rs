@@ -8,6 +8,7 @@ use http::{Method, StatusCode, header};
 
 use super::{Gate, Journey};
 use crate::config::checked::{Guard, QueueReads, Source};
+use crate::http::refusal::Unknown;
 use crate::http::timestamp::now;
 use crate::http::{Body, Reason, Refusal, Request, Response, forward};
 use crate::policy::admission::{self, Held};
@@ -39,7 +40,7 @@ impl Gate {
         let kind = if crate::config::checked::is_safe(&request.method) { Kind::Read } else { Kind::Write };
         let (method, target) = (request.method.clone(), request.target.clone());
         let body_time = journey.rules.config.limits.body_time;
-        let call = Call { kind, method, target, headers, body, body_time, until: None };
+        let call = Call { kind, method, target, headers, body, body_time, total: None };
         let mut answer = self.send(journey, entry, call).await?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(answer);
@@ -114,7 +115,7 @@ impl Gate {
         };
         let (kind, target) = (Kind::Read, request.target.clone());
         let body_time = journey.rules.config.limits.body_time;
-        let call = Call { kind, method, target, headers, body, body_time, until: None };
+        let call = Call { kind, method, target, headers, body, body_time, total: None };
         let mut answer = self.send(journey, entry, call).await?;
         if quiet.is_some() {
             answer = self.until_closing(version::in_memory(answer, &route.version)).await?;
@@ -187,7 +188,7 @@ impl Gate {
         call: Call,
     ) -> Result<Response, Refusal> {
         let began = Instant::now();
-        let write = (call.kind == Kind::Write).then_some(crate::http::refusal::Unknown::Held);
+        let write = (call.kind == Kind::Write).then_some(Unknown::Held);
         let answer = tokio::select! {
             biased;
             answer = entry.client.call(call) => answer,
@@ -200,10 +201,15 @@ impl Gate {
                 return Ok(answer);
             }
             Err(Failure::NotSent(why)) => Reason::UpstreamUnreachable(why),
-            Err(Failure::AgentBroke) => {
+            Err(Failure::AgentBroke { sent: true } | Failure::AgentLate { sent: true })
+                if write.is_some() =>
+            {
+                Reason::RequestBrokeOff(Unknown::Held)
+            }
+            Err(Failure::AgentBroke { .. }) => {
                 Reason::BadRequest("The request's body broke off or is malformed.".into())
             }
-            Err(Failure::AgentLate) => Reason::RequestTimeout("The request's body"),
+            Err(Failure::AgentLate { .. }) => Reason::RequestTimeout("The request's body"),
             Err(Failure::ShutDown) if write.is_none() => Reason::ShuttingDown,
             Err(Failure::BrokeOff(_) | Failure::ShutDown) => Reason::UpstreamBrokeOff { write },
             Err(Failure::TimedOut) => Reason::UpstreamTimeout { write },

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
+use http::{Method, Request, StatusCode, Uri, Version};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 
@@ -31,8 +32,8 @@ pub struct Call {
     pub body: Body,
     /// How long an agent whose content streams may send nothing (`limits.body_time`).
     pub body_time: Duration,
-    /// When the answer must have come at the latest; `None`: it may take as long as its parts may.
-    pub until: Option<Instant>,
+    /// How long the whole answer may take; `None`: as long as its parts may.
+    pub total: Option<Duration>,
 }
 
 /// Keeps the connection of an answer that changed to another protocol (101) in use.
@@ -49,10 +50,14 @@ pub enum Failure {
     /// After the first byte may have gone out.
     BrokeOff(String),
     TimedOut,
-    /// The agent's own body broke off while it was passed on.
-    AgentBroke,
+    /// The agent's own body broke off while it was passed on; `sent`: a byte of the request may have gone out.
+    AgentBroke {
+        sent: bool,
+    },
     /// The agent sent nothing of its own body for too long.
-    AgentLate,
+    AgentLate {
+        sent: bool,
+    },
     /// Onceward was stopped while it waited.
     ShutDown,
 }
@@ -67,15 +72,28 @@ impl Client {
     /// [`Failure`]; a [`Call`] is never sent twice, except that a connection which provably took no byte of it is
     /// replaced once (K14).
     pub async fn call(self: &Arc<Self>, call: Call) -> Result<Response, Failure> {
+        self.timed(call).await.map(|(answer, _)| answer)
+    }
+
+    /// The same, with when the last byte of the request had gone out as its answer came.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn timed(self: &Arc<Self>, call: Call) -> Result<(Response, Instant), Failure> {
         #[cfg(test)]
         if let Some(upstream) = super::simulated::upstream() {
-            return upstream.call(call, self.limits, &self.place.authority).await;
+            let answer = upstream.call(call, self.limits, &self.place.authority).await?;
+            return Ok((answer, Instant::now()));
         }
-        let Call { kind, method, target, headers, body, body_time, until } = call;
+        let Call { kind, method, target, mut headers, body, body_time, total } = call;
         let uri = Uri::from(target);
         let is_head = method == Method::HEAD;
-        let asks_upgrade = headers.contains_key(http::header::UPGRADE);
+        let asks_upgrade = headers.contains_key(header::UPGRADE);
         let (body, upload) = Upload::watch(body, body_time);
+        if body.known_length().is_none() {
+            // hyper takes a GET to have no content unless its fields say so.
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = uri;
@@ -85,7 +103,7 @@ impl Client {
         loop {
             let mut checkout = self.check_out(kind).await.map_err(|error| Failure::NotSent(error.0))?;
             upload.goes_over(&checkout.connection.wire);
-            match self.send(&mut checkout, request, &upload, until).await {
+            match self.send(&mut checkout, request, &upload, total).await {
                 Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS && !asks_upgrade => {
                     return Err(Failure::BrokeOff("it changed to another protocol unasked".to_owned()));
                 }
@@ -94,10 +112,9 @@ impl Client {
                 }
                 Ok(answer) => {
                     upload.answered();
-                    return Ok(self.answer(answer, checkout, upload, is_head));
+                    let sent = Instant::from_std(checkout.connection.wire.last_write());
+                    return Ok((self.answer(answer, checkout, upload, is_head), sent));
                 }
-                Err(_) if upload.is_late() => return Err(Failure::AgentLate),
-                Err(_) if upload.broke() => return Err(Failure::AgentBroke),
                 Err((failure, None)) => return Err(failure),
                 Err((failure, Some(_))) if replaced => return Err(failure),
                 Err((_, Some(unsent))) => request = *unsent,
@@ -112,17 +129,25 @@ impl Client {
         checkout: &mut Checkout,
         request: Request<Body>,
         upload: &Upload,
-        until: Option<Instant>,
+        total: Option<Duration>,
     ) -> Answered {
         let before = checkout.connection.wire.bytes();
-        if let Some(ended) = self.ended(&mut checkout.connection, request, upload, until).await {
-            return ended;
-        }
+        let failed = match self.ended(&mut checkout.connection, request, upload, total).await {
+            Some(Ok(answer)) => return Ok(answer),
+            Some(Err(failed)) => Some(failed),
+            None => None,
+        };
         // Nothing of it may go out once it was said what became of it, so that is asked after the end.
         checkout.connection.close().await;
         let sent = checkout.connection.wire.bytes() != before;
+        if upload.is_late() {
+            return Err((Failure::AgentLate { sent }, None));
+        }
+        if upload.broke() {
+            return Err((Failure::AgentBroke { sent }, None));
+        }
         let late = || Failure::NotSent("it takes no bytes".to_owned());
-        Err((if sent { Failure::TimedOut } else { late() }, None))
+        Err(failed.unwrap_or_else(|| (if sent { Failure::TimedOut } else { late() }, None)))
     }
 
     /// How the wait for an answer ended; `None`: by its limits.
@@ -131,15 +156,16 @@ impl Client {
         connection: &mut Connection,
         request: Request<Body>,
         upload: &Upload,
-        until: Option<Instant>,
+        total: Option<Duration>,
     ) -> Option<Answered> {
         let Connection { sender, wire, .. } = connection;
         let before = wire.bytes();
         let started = Instant::now();
         let mut answer = std::pin::pin!(sender.try_send_request(request));
+        // Both count from the last byte sent.
         let limit = self.limits.upstream_response;
-        let bounded = |due: Instant| until.map_or(due, |until| due.min(until));
-        let mut due = bounded(started + limit);
+        let limit = total.map_or(limit, |total| total.min(limit));
+        let mut due = started + limit;
         loop {
             match tokio::time::timeout_at(due, answer.as_mut()).await {
                 Ok(Ok(answer)) => return Some(Ok(answer)),
@@ -151,12 +177,10 @@ impl Client {
                     return Some(Err((failure, unsent)));
                 }
                 // The upstream owes nothing while its request is not whole; the content has an alarm of its own.
-                Err(_elapsed) if upload.waits() && until != Some(due) => {
-                    due = bounded(Instant::now() + limit)
-                }
+                Err(_elapsed) if upload.waits() => due = Instant::now() + limit,
                 Err(_elapsed) => {
-                    // The limit counts from the last byte sent, and a long body may still be going out.
-                    due = bounded(Instant::from_std(wire.last_write()).max(started) + limit);
+                    // A long body may still be going out.
+                    due = Instant::from_std(wire.last_write()).max(started) + limit;
                     if due < Instant::now() + Duration::from_millis(1) {
                         return None;
                     }
@@ -183,8 +207,8 @@ impl Client {
         }
         // Of a length and a transfer coding the coding counts (RFC 9112 §6.3).
         // Who sends both may be two that disagree, so nothing else is read from there.
-        if head.headers.contains_key(http::header::TRANSFER_ENCODING)
-            && head.headers.remove(http::header::CONTENT_LENGTH).is_some()
+        if head.headers.contains_key(header::TRANSFER_ENCODING)
+            && head.headers.remove(header::CONTENT_LENGTH).is_some()
         {
             checkout.reusable = false;
         }
@@ -202,8 +226,8 @@ impl Client {
 
 /// Whether an answer's content is coded as this hop cannot undo: passed on it would be something else (F1).
 fn has_foreign_coding(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(http::header::TRANSFER_ENCODING).iter();
-    let known = |value: &http::HeaderValue| {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let known = |value: &HeaderValue| {
         [&b"chunked"[..], b"identity"]
             .iter()
             .any(|known| value.as_bytes().trim_ascii().eq_ignore_ascii_case(known))

@@ -87,8 +87,10 @@ pub(super) fn when(reason: &Reason) -> &'static str {
             "The probe of `version.source` got no version: another status than 200, no strong tag, no such field \
              (V1). The write was not forwarded."
         }
-        Reason::UpstreamBrokeOff { .. } => {
-            "The connection ended before the answer was whole (K11). A retry gets `outcome-unknown`."
+        Reason::UpstreamBrokeOff { .. } | Reason::RequestBrokeOff(_) => {
+            "The connection ended before the answer was whole (K11). A retry gets `outcome-unknown`. So it is told, too, \
+             where the body of a write without a key ended early, or stopped coming for `limits.body_time`, when a part \
+             of it had gone out."
         }
         Reason::UpstreamTimeout { .. } => {
             "`limits.upstream_response`, `limits.upstream_idle` or `limits.upstream_total` passed before the answer \

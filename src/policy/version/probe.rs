@@ -64,7 +64,7 @@ impl Probe<'_> {
             headers,
             body: Body::Empty,
             body_time: Duration::ZERO,
-            until: None,
+            total: None,
         }
     }
 
@@ -74,7 +74,9 @@ impl Probe<'_> {
             Failure::NotSent(why) => Reason::UpstreamUnreachable(why),
             Failure::BrokeOff(why) => Reason::VersionUnavailable(why),
             Failure::TimedOut => Reason::VersionUnavailable("it did not answer in time".to_owned()),
-            Failure::AgentBroke | Failure::AgentLate | Failure::ShutDown => Reason::ShuttingDown,
+            Failure::AgentBroke { .. } | Failure::AgentLate { .. } | Failure::ShutDown => {
+                Reason::ShuttingDown
+            }
         })
     }
 

@@ -107,7 +107,7 @@ impl List {
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let until = Deadline::now() + PATIENCE;
         let body = body.map_or(Body::Empty, Body::text);
-        let call = Call { kind, method, target, headers, body, body_time: PATIENCE, until: Some(until) };
+        let call = Call { kind, method, target, headers, body, body_time: PATIENCE, total: Some(PATIENCE) };
         // Looked up each time: its routes may have come to another bound since (C3).
         let client = self.upstreams.client(&self.settings.authority, self.settings.limits);
         let answer = tokio::time::timeout_at(until, async {
@@ -142,7 +142,7 @@ fn failed(failure: Failure) -> SourceError {
         Failure::NotSent(why) => SourceError::NotDone(why),
         Failure::BrokeOff(why) => SourceError::Unsure(why),
         Failure::TimedOut => SourceError::Unsure("it did not answer in time".to_owned()),
-        Failure::AgentBroke | Failure::AgentLate | Failure::ShutDown => {
+        Failure::AgentBroke { .. } | Failure::AgentLate { .. } | Failure::ShutDown => {
             SourceError::NotDone("Onceward stops".to_owned())
         }
     }

@@ -100,7 +100,6 @@ impl Write {
             return Err(Reason::StoreUnavailable.into());
         }
         let began = Instant::now();
-        let total = Deadline::from_std(began) + route.limits.upstream_total;
         let call = Call {
             kind: Kind::Write,
             method: self.request.method.clone(),
@@ -108,12 +107,13 @@ impl Write {
             headers,
             body: std::mem::replace(&mut claimed.body, Body::Empty),
             body_time: self.rules.config.limits.body_time,
-            until: Some(total),
+            total: Some(route.limits.upstream_total),
         };
         let answer = self.call(call, began).await;
         let operation = pending.claim.as_ref().map(|claim| claim.id);
-        let answer = match answer {
-            Ok(answer) => answer,
+        let (answer, total) = match answer {
+            // Counted from the last byte sent, as an upload takes as long as it takes (K11).
+            Ok((answer, sent)) => (answer, sent + route.limits.upstream_total),
             Err(failure) => return Err(Box::pin(self.failed(failure, pending, unknown, operation)).await),
         };
         #[cfg(test)]
@@ -140,11 +140,11 @@ impl Write {
         }
     }
 
-    async fn call(&mut self, call: Call, began: Instant) -> Result<Response, Failure> {
+    async fn call(&mut self, call: Call, began: Instant) -> Result<(Response, Deadline), Failure> {
         let client = Arc::clone(&self.entry.client);
         let answer = tokio::select! {
             biased;
-            answer = client.call(call) => answer,
+            answer = client.timed(call) => answer,
             () = self.gate.closing.cancelled() => Err(Failure::ShutDown),
         };
         self.told.story.called(began);
@@ -164,10 +164,18 @@ impl Write {
                 pending.not_sent().await;
                 return Reason::UpstreamUnreachable(why).into();
             }
-            Failure::AgentBroke => {
-                Reason::BadRequest("The request's body broke off or is malformed.".to_owned())
+            Failure::AgentBroke { sent: false } => {
+                pending.not_sent().await;
+                return Reason::BadRequest("The request's body broke off or is malformed.".to_owned()).into();
             }
-            Failure::AgentLate => Reason::RequestTimeout("The request's body"),
+            Failure::AgentLate { sent: false } => {
+                pending.not_sent().await;
+                return Reason::RequestTimeout("The request's body").into();
+            }
+            // What the upstream made of the part that it has nobody knows.
+            Failure::AgentBroke { sent: true } | Failure::AgentLate { sent: true } => {
+                Reason::RequestBrokeOff(unknown)
+            }
             Failure::BrokeOff(_) => Reason::UpstreamBrokeOff { write: Some(unknown) },
             Failure::TimedOut => Reason::UpstreamTimeout { write: Some(unknown) },
             Failure::ShutDown => Reason::OutcomeUnknown(unknown),
