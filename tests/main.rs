@@ -34,6 +34,7 @@ mod keys;
 mod leases;
 mod limits;
 mod minted;
+mod observed;
 mod operation;
 mod operations;
 mod preconditions;

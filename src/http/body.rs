@@ -118,6 +118,10 @@ impl http_body::Body for Prefixed {
         Pin::new(&mut self.rest).poll_frame(cx)
     }
 
+    fn is_end_stream(&self) -> bool {
+        self.first.is_empty() && self.rest.is_end_stream()
+    }
+
     fn size_hint(&self) -> SizeHint {
         let first = self.first.len() as u64;
         let rest = http_body::Body::size_hint(&self.rest);

@@ -26,6 +26,24 @@ pub struct Request {
     pub peer: Arc<Peer>,
 }
 
+impl Request {
+    /// The same without its content, for who looks at it while that is on its way.
+    #[must_use]
+    pub fn without_body(&self) -> Self {
+        Self {
+            method: self.method.clone(),
+            version: self.version,
+            target: self.target.clone(),
+            normal: self.normal.clone(),
+            host: self.host.clone(),
+            headers: self.headers.clone(),
+            body: Body::Empty,
+            upgrade: None,
+            peer: Arc::clone(&self.peer),
+        }
+    }
+}
+
 /// The other end of an agent's connection, and what was made of it once for all its requests.
 pub struct Peer {
     pub address: SocketAddr,

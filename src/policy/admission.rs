@@ -1,5 +1,6 @@
 //! Who is let in: a request in values of our own (F1), and its content within the limits (F3, F4).
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -132,15 +133,24 @@ impl Buffers {
         Self { kibibytes: Arc::new(Semaphore::new(total as usize)), total }
     }
 
+    /// Takes room where there is some.
+    pub fn try_take(&self, bytes: usize) -> Option<Held> {
+        Arc::clone(&self.kibibytes).try_acquire_many_owned(self.wanted(bytes)).ok().map(Held)
+    }
+
+    fn wanted(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX).min(self.total)
+    }
+
     /// Takes room, and waits up to `patience` for it.
     ///
     /// # Errors
     /// 503 where there was none in time.
     pub async fn take(&self, bytes: usize, patience: Duration) -> Result<Held, Reason> {
-        let wanted = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX).min(self.total);
-        if let Ok(permit) = Arc::clone(&self.kibibytes).try_acquire_many_owned(wanted) {
-            return Ok(Held(permit));
+        if let Some(held) = self.try_take(bytes) {
+            return Ok(held);
         }
+        let wanted = self.wanted(bytes);
         match tokio::time::timeout(patience, Arc::clone(&self.kibibytes).acquire_many_owned(wanted)).await {
             Ok(Ok(permit)) => Ok(Held(permit)),
             Ok(Err(_)) | Err(_) => Err(Reason::TooBusy("Too many request bodies are held in memory")),
@@ -191,6 +201,36 @@ pub async fn ahead(
     let read = tokio::time::timeout(time, up_to(body, limit));
     let body = read.await.map_err(|_| Reason::RequestTimeout("The request's body"))??;
     Ok((body, Some(held)))
+}
+
+/// What of a body is here.
+pub enum Here {
+    /// All of it.
+    Whole(Bytes),
+    /// What is here with the rest behind it.
+    Streams(Body),
+}
+
+/// Looks how much of a body is here already, and waits for nothing. `limit`: one that is larger streams.
+///
+/// # Errors
+/// 400 where it breaks off.
+pub async fn here(mut body: Body, limit: usize) -> Result<Here, Reason> {
+    let mut first = Vec::new();
+    while first.len() <= limit {
+        let frame =
+            std::future::poll_fn(|cx| Poll::Ready(http_body::Body::poll_frame(Pin::new(&mut body), cx)));
+        let frame = frame.await;
+        match frame {
+            Poll::Pending => break,
+            Poll::Ready(None) => return Ok(Here::Whole(Bytes::from(first))),
+            Poll::Ready(Some(frame)) => {
+                let frame = frame.map_err(|_| bad("The request's body broke off or is malformed."))?;
+                first.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+            }
+        }
+    }
+    Ok(Here::Streams(if first.is_empty() { body } else { body.after(Bytes::from(first)) }))
 }
 
 async fn up_to(mut body: Body, limit: usize) -> Result<Body, Reason> {

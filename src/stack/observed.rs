@@ -1,21 +1,27 @@
 //! `mode = "observe"`: every well-framed request goes through as it came, and what `enforce` would have decided by what
 //! costs no upstream call is said (R4).
 
+mod copied;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderValue;
+use tokio::sync::oneshot;
 
+use self::copied::Copied;
 use super::{Gate, Journey};
 use crate::http::timestamp::{millis, now};
-use crate::http::{Body, Reason, Refusal, Request, Response, fields, forward};
+use crate::http::{Body, Executed, Reason, Refusal, Request, Response, fields, forward};
 use crate::observe::Outcome;
+use crate::policy::admission::{self, Held, Here};
 use crate::policy::lease::{self, Shown};
-use crate::policy::{admission, idempotency, identity, version};
+use crate::policy::{idempotency, identity, version};
 use crate::protocol::fingerprint::{Parts, fingerprint};
 use crate::protocol::key::IdempotencyKey;
+use crate::protocol::lease::LeaseId;
 use crate::protocol::record::{
-    Meaning, Millis, Owner, Record, RecordId, ResourceId, Space, State, Verdict, meaning,
+    Meaning, Millis, Owner, Principal, Record, RecordId, ResourceId, Space, State, Verdict, meaning,
 };
 use crate::route::{self, Entry};
 use crate::store::{Before, CellId, Change, Claimed, Set};
@@ -39,7 +45,7 @@ fn end_of(answer: &Result<Response, Refusal>, entry: &Entry) -> Meaning {
         Ok(answer) => {
             meaning(answer.status().as_u16(), idempotency::server_errors(entry.route.idempotency.on_5xx))
         }
-        Err(Refusal { reason: Reason::UpstreamUnreachable(_), .. }) => Meaning::Release,
+        Err(refusal) if refusal.reason.executed() == Executed::No => Meaning::Release,
         Err(_) => Meaning::Unknown,
     }
 }
@@ -80,6 +86,24 @@ impl Drop for Made {
     }
 }
 
+/// What a write's head says of it (R7).
+enum ByHead {
+    Said(Observed),
+    /// The rest is said when its content is there.
+    Keyed(Keyed),
+}
+
+struct Keyed {
+    principal: Principal,
+    key: IdempotencyKey,
+    lease: Option<LeaseId>,
+    /// Room for its content.
+    _held: Held,
+}
+
+/// What was said, and the record that was made for it.
+type Judged = (Observed, Option<Made>);
+
 impl Gate {
     /// Forwards a request as it came, and says what would have been decided.
     pub(super) async fn observe(
@@ -89,15 +113,38 @@ impl Gate {
         mut request: Request,
     ) -> Result<Response, Refusal> {
         let is_read = entry.route.is_read(&request.method);
-        let (observed, made) =
-            if is_read { (None, None) } else { self.would(journey, entry, &mut request).await? };
         let kind = if is_read { Kind::Read } else { Kind::Write };
+        let by_head = if is_read { ByHead::Said(None) } else { self.by_head(journey, entry, &request) };
         let body = std::mem::replace(&mut request.body, Body::Empty);
+        let (body, judged, comes) = match by_head {
+            ByHead::Said(code) => (body, (code, None), None),
+            ByHead::Keyed(keyed) => match admission::here(body, entry.route.limits.body).await? {
+                Here::Whole(content) => {
+                    let judged = self.judge(entry, &request, &keyed, &content).await;
+                    (Body::Full(content), judged, None)
+                }
+                // It goes out as it comes, and what it says is known when it has.
+                Here::Streams(body) => {
+                    let (body, content) = Copied::of(body, entry.route.limits.body);
+                    (body, (None, None), Some((content, keyed, request.without_body())))
+                }
+            },
+        };
         let headers = forward::headers(&mut request);
         let (method, target) = (request.method.clone(), request.target.clone());
         let body_time = journey.rules.config.limits.body_time;
         let call = Call { kind, method, target, headers, body, body_time, total: None };
-        let answer = self.send(journey, entry, call).await;
+        let sends = self.send(journey, entry, call);
+        let (answer, (observed, made)) = match comes {
+            None => (sends.await, judged),
+            Some((content, keyed, request)) => {
+                let judges = async |content| match content {
+                    Some(content) => self.judge(entry, &request, &keyed, &content).await,
+                    None => (Some(too_large(entry)), None),
+                };
+                beside(sends, content, judges).await
+            }
+        };
         if let Some(made) = made {
             made.end(end_of(&answer, entry)).await;
         }
@@ -114,60 +161,60 @@ impl Gate {
         Ok(answer)
     }
 
-    /// The checks of a write in the order of R7, as far as they need no upstream.
-    async fn would(
-        self: &Arc<Self>,
-        journey: &mut Journey,
-        entry: &Entry,
-        request: &mut Request,
-    ) -> Result<(Observed, Option<Made>), Refusal> {
+    /// The checks of a write that its head is enough for, in the order of R7.
+    fn by_head(&self, journey: &mut Journey, entry: &Entry, request: &Request) -> ByHead {
         let route = &entry.route;
         if route.methods.as_ref().is_some_and(|methods| !methods.contains(&request.method)) {
-            return Ok((Some("method-not-allowed"), None));
+            return ByHead::Said(Some("method-not-allowed"));
         }
-        let principal = match identity::principal(&request.headers, &journey.rules.config.identity) {
-            Ok(principal) => principal,
-            Err(reason) => return Ok((Some(reason.code()), None)),
-        };
-        let key = match idempotency::key(&request.headers, route.idempotency.required) {
-            Ok(key) => key,
-            Err(reason) => return Ok((Some(reason.code()), None)),
-        };
-        if let Err(reason) = version::required(&request.headers, &request.method, &route.version) {
-            return Ok((Some(reason.code()), None));
-        }
-        let lease = match entry.route.leases.map(|_| lease::shown(&request.headers)).transpose() {
-            Ok(lease) => lease.flatten(),
-            Err(reason) => return Ok((Some(reason.code()), None)),
+        let asked =
+            identity::principal(&request.headers, &journey.rules.config.identity).and_then(|principal| {
+                let key = idempotency::key(&request.headers, route.idempotency.required)?;
+                version::required(&request.headers, &request.method, &route.version)?;
+                let lease = route.leases.map(|_| lease::shown(&request.headers)).transpose()?;
+                Ok((principal, key, lease.flatten()))
+            });
+        let (principal, key, lease) = match asked {
+            Ok(asked) => asked,
+            Err(reason) => return ByHead::Said(Some(reason.code())),
         };
         let known = request.body.known_length();
         if known.is_some_and(|length| length > route.limits.body as u64) {
-            return Ok((Some(Reason::BodyTooLarge { limit: route.limits.body }.code()), None));
+            return ByHead::Said(Some(too_large(entry)));
         }
-        // A body of unknown length goes through at once, so nothing can be said of its key.
-        let Some((key, _)) = key.zip(known) else { return Ok((None, None)) };
-        let body = std::mem::replace(&mut request.body, Body::Empty);
-        let time = journey.rules.config.limits.body_time;
-        let (content, _held) = admission::whole(body, route.limits.body, time, &self.buffers).await?;
-        request.body = Body::Full(content.clone());
-        let name = match route::resource(route, request, &content) {
+        let room = known.and_then(|length| usize::try_from(length).ok()).unwrap_or(route.limits.body);
+        // Without room for a copy nothing can be said of its key: nothing waits for what is only observed.
+        let Some((key, held)) = key.zip(self.buffers.try_take(room)) else { return ByHead::Said(None) };
+        journey.story.key = Some(RecordId::new(Space::Observed, &principal, key.text()));
+        ByHead::Keyed(Keyed { principal, key, lease, _held: held })
+    }
+
+    /// The checks that need the content, as far as they need no upstream.
+    async fn judge(
+        self: &Arc<Self>,
+        entry: &Entry,
+        request: &Request,
+        keyed: &Keyed,
+        content: &Bytes,
+    ) -> Judged {
+        let Keyed { principal, key, lease, .. } = keyed;
+        let name = match route::resource(&entry.route, request, content) {
             Ok(name) => name,
-            Err(reason) => return Ok((Some(reason.code()), None)),
+            Err(reason) => return (Some(reason.code()), None),
         };
-        let id = RecordId::new(Space::Observed, &principal, key.text());
-        journey.story.key = Some(id);
+        let id = RecordId::new(Space::Observed, principal, key.text());
         let resource = ResourceId::new(&name);
-        let (observed, made) = self.observed_claim(entry, request, &key, id, name, &content).await;
-        let shown = Shown { principal: &principal, lease };
+        let (observed, made) = self.observed_claim(entry, request, id, name, content).await;
+        let shown = Shown { principal, lease: *lease };
         match self.observed_lease(entry, shown, resource).await.filter(|_| observed.is_none()) {
             Some(code) => {
                 if let Some(made) = made {
                     // It would have been refused, and its key free again.
                     made.end(Meaning::Release).await;
                 }
-                Ok((Some(code), None))
+                (Some(code), None)
             }
-            None => Ok((observed, made)),
+            None => (observed, made),
         }
     }
 
@@ -184,11 +231,10 @@ impl Gate {
         self: &Arc<Self>,
         entry: &Entry,
         request: &Request,
-        _key: &IdempotencyKey,
         id: RecordId,
         resource: Box<str>,
         content: &Bytes,
-    ) -> (Observed, Option<Made>) {
+    ) -> Judged {
         let parts = Parts {
             method: request.method.as_str(),
             path: request.target.path(),
@@ -223,5 +269,29 @@ impl Gate {
             }
             Err(_) => (Some("store-unavailable"), None),
         }
+    }
+}
+
+fn too_large(entry: &Entry) -> &'static str {
+    Reason::BodyTooLarge { limit: entry.route.limits.body }.code()
+}
+
+/// Judges the content when all of it has gone by, while the upstream works on it. Nothing is said of content that its
+/// upstream did not wait for, or that broke off.
+async fn beside(
+    sends: impl Future<Output = Result<Response, Refusal>>,
+    mut content: oneshot::Receiver<Option<Bytes>>,
+    judges: impl AsyncFnOnce(Option<Bytes>) -> Judged,
+) -> (Result<Response, Refusal>, Judged) {
+    let mut sends = std::pin::pin!(sends);
+    let content = tokio::select! {
+        // In this order: an answer to the whole request may be here as well.
+        biased;
+        content = &mut content => content,
+        answer = sends.as_mut() => return (answer, (None, None)),
+    };
+    match content {
+        Ok(content) => tokio::join!(sends, judges(content)),
+        Err(_) => (sends.await, (None, None)),
     }
 }
