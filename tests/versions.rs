@@ -231,6 +231,28 @@ async fn where_head_is_refused_a_get_gives_the_tag() {
     assert_eq!(seen[..3], ["HEAD", "GET", "PUT"]);
 }
 
+// V2, V4: it could not be sent back in If-Match
+#[tokio::test]
+async fn a_weak_tag_of_the_upstream_is_worth_less_than_none() {
+    for source in ["etag", "upstream"] {
+        let upstream = Upstream::answering(|seen| {
+            let tag = if seen.target == "/weak" { "W/\"1\"" } else { "\"1\"" };
+            let fresh = seen.field("if-none-match").is_some_and(|theirs| theirs == tag);
+            (if fresh { Reply::new(304) } else { Reply::ok("{}") }).field("ETag", tag)
+        });
+        let upstream = upstream.await;
+        let proxy = Proxy::route(&upstream, &format!("version = \"{source}\"")).await;
+        let agent = Agent::new(&proxy);
+        for (path, tag) in [("/weak", None), ("/strong", Some("\"1\""))] {
+            for call in [agent.get(path), agent.head(path)] {
+                assert_eq!(call.await.is(200).header("etag").as_deref(), tag, "{source} {path}");
+            }
+            let unchanged = agent.get(path).if_none_match(tag.unwrap_or("W/\"1\"")).await;
+            assert_eq!(unchanged.header("etag").as_deref(), tag, "{source} {path}");
+        }
+    }
+}
+
 // V2
 #[tokio::test]
 async fn a_read_carries_its_version_and_honors_if_none_match() {

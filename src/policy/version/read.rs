@@ -68,7 +68,8 @@ pub async fn with_version(
     version: &Version,
 ) -> Result<Response, BoxError> {
     match &version.source {
-        Source::None | Source::Upstream => Ok(answer),
+        Source::None => Ok(answer),
+        Source::Upstream => Ok(strong_or_none(answer)),
         Source::Etag => Ok(by_etag(answer, &reading)),
         Source::Mint => Ok(by_mint(answer, &reading)),
         Source::Hash | Source::Field(_) => by_body(answer, &reading, version).await,
@@ -92,11 +93,18 @@ fn by_etag(mut answer: Response, reading: &Reading) -> Response {
         Some(tag) if answer.status() == StatusCode::OK => finish(answer, &tag, reading),
         Some(_) => answer,
         None => {
-            // A weak one cannot be sent back in If-Match (V4), so it is worth less than none.
             answer.headers_mut().remove(header::ETAG);
             answer
         }
     }
+}
+
+/// A weak tag cannot be sent back in If-Match (V4), so it is worth less than none.
+fn strong_or_none(mut answer: Response) -> Response {
+    if strong_tag(answer.headers()).is_none() {
+        answer.headers_mut().remove(header::ETAG);
+    }
+    answer
 }
 
 fn by_mint(mut answer: Response, reading: &Reading) -> Response {
