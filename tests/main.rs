@@ -44,6 +44,7 @@ mod real_apis;
 mod refusals;
 mod routes;
 mod shared;
+mod stores;
 #[cfg(feature = "otlp")]
 mod telemetry;
 mod tidy;

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::problem;
 use crate::agent_api::shown;
+use crate::config::checked::Source;
 use crate::http::fields;
 use crate::http::timestamp::{millis, now, rfc3339};
 use crate::protocol::record::{Phase, Record, RecordId, ResourceId, State as RecordState};
@@ -231,7 +232,12 @@ fn answer(resolved: Option<&Resolved>) -> Result<(StatusCode, Encoded), Response
 /// An operator's word ends the rest (Q5), and with it the second move of a minted version is due (V8).
 async fn settled(gate: &Gate, id: RecordId, record: &Record) {
     let resource = ResourceId::new(&record.resource);
-    if let Ok(to) = gate.store.next_number().await {
+    let rules = gate.rules.load_full();
+    let mut routes = rules.config.routes.iter();
+    // Elsewhere nothing moved when it became unknown, and a counter would be made that nobody reads.
+    let mints = routes.any(|route| route.name == record.route && route.version.source == Source::Mint);
+    let to = if mints { gate.store.next_number().await.ok() } else { None };
+    if let Some(to) = to {
         let moved = gate.store.move_version(Move { resource, to, later: None, ends_rest: true }, now()).await;
         if moved.is_err() {
             gate.metrics.store_errors.inc();
