@@ -1,6 +1,7 @@
 //! The stream of events (E1): what is told, to whom, in which order, and what a reader that comes back gets.
 
 mod across;
+mod leases;
 mod readers;
 mod resuming;
 
@@ -185,6 +186,8 @@ use self as events;
 on_each_store! { on_memory = "memory" on_disk = "disk" on_redis = "redis" on_postgres = "postgres": {
     events: each_write_is_told_once what_became_of_an_answer_is_told what_has_no_key_is_told
         events_stand_in_the_order_of_the_writes;
+    leases: what_a_holder_does_with_its_lease_is_told_once the_end_of_a_lease_by_its_time_is_told
+        that_a_lease_was_broken_is_told;
     resuming: a_reader_resumes_where_it_was nothing_is_lost_between_then_and_now a_crash_loses_no_event;
 } }
 on_each_store! { two_on_redis = "redis" two_on_postgres = "postgres": {

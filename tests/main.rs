@@ -51,6 +51,6 @@ mod tidy;
 mod turns;
 mod unknown;
 mod upgrades;
+mod uploads;
 mod versions;
 mod volatile;
-mod uploads;

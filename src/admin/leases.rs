@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -46,16 +46,23 @@ struct Break {
     why: String,
 }
 
-/// `DELETE /leases/{id}`: its holder's next write is refused, and the next one may have it.
+/// `DELETE /leases/{id}`: its holder's next write is refused, and the next one may have it. Who breaks it and why stands in
+/// its body, or in the query, as not every client sends a body with DELETE.
 pub(super) async fn break_one(
     State(gate): State<Arc<Gate>>,
     Path(id): Path<String>,
+    uri: Uri,
     body: Bytes,
 ) -> Response {
-    let Break { who, why } = match serde_json::from_slice(&body) {
+    let said = match body.is_empty() {
+        true => Query::<Break>::try_from_uri(&uri).map(|Query(said)| said).map_err(|error| error.body_text()),
+        false => serde_json::from_slice(&body).map_err(|error| error.to_string()),
+    };
+    let Break { who, why } = match said {
         Ok(said) => said,
         Err(error) => {
-            return problem(StatusCode::BAD_REQUEST, &format!("The body does not say who and why: {error}."));
+            let what = format!("Neither the body nor the query says who and why: {error}.");
+            return problem(StatusCode::BAD_REQUEST, &what);
         }
     };
     if who.trim().is_empty() || why.trim().is_empty() {
