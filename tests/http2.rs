@@ -21,6 +21,21 @@ async fn a_split_cookie_goes_upstream_as_one() {
     assert_eq!(seen.head.all("via"), ["2.0 onceward"]);
 }
 
+// F4: `limits.streams`, as the proxy says it before anything else
+#[tokio::test]
+async fn an_agent_is_told_how_many_streams_it_may_open() {
+    let (_upstream, proxy) = proxied("guard = \"none\"\n[limits]\nstreams = 7").await;
+    let mut raw = Raw::connect(&proxy).await;
+    raw.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    raw.send([0, 0, 0, 4, 0, 0, 0, 0, 0]).await;
+    let head = raw.some(9).await;
+    assert_eq!((&head[..2], head[3]), (&[0, 0][..], 4), "not SETTINGS: {head:?}");
+    let settings = raw.some(head[2].into()).await;
+    // SETTINGS_MAX_CONCURRENT_STREAMS (RFC 9113 §6.5.2).
+    let streams = settings.chunks(6).find(|one| one[..2] == [0, 3]).expect("a bound of streams");
+    assert_eq!(streams[2..], [0, 0, 0, 7]);
+}
+
 // F4, P1
 #[tokio::test]
 async fn long_targets_and_heads_are_refused_in_words() {

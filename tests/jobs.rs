@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::harness::agent::Call;
 use crate::harness::upstream::Nobody;
-use crate::harness::{Agent, Answer, Gate, Proxy, Reply, Upstream, within};
+use crate::harness::{Agent, Answer, Events, Gate, Proxy, Reply, Upstream, within};
 
 const SECRET: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
@@ -90,6 +90,27 @@ async fn an_accepted_write_runs_and_its_result_is_replayed() {
     later(agent.get("/x")).await.is(201);
     later(agent.post("/x")).await.refused("missing-idempotency-key");
     assert_eq!(upstream.requests().len(), 3);
+}
+
+// J1, E1: its end is told when it can be asked for
+#[tokio::test]
+async fn an_agent_may_wait_for_a_job_by_its_event() {
+    let upstream = Upstream::start().await;
+    let (proxy, _folder) = taking_jobs(&upstream.url(), "").await;
+    let (agent, gate) = (Agent::new(&proxy), Gate::closed());
+    let mut events = Events::open(&proxy, "?resource=x").await;
+    upstream.next(Reply::new(201).body("made").held(&gate)).next(Reply::ok("lost").cut());
+    let place = accepted(&later(agent.post("/x").key("1")).await);
+    let lost = accepted(&later(agent.post("/x").key("2")).await);
+    gate.open();
+    let told = events.next().await;
+    assert_eq!((told.what(), told.data["status"].as_u64()), (("changed", "x"), Some(201)));
+    let operation = told.data["operation"].as_str().expect("an operation");
+    Agent::admin(&proxy).get(&format!("/operations/{operation}")).await.is(200);
+    assert_eq!(agent.get(&place).wait(0).await.is(200).json()["state"], "done");
+    assert_eq!(agent.get(&format!("{place}/response")).await.is(201).text(), "made");
+    assert_eq!(events.next().await.what(), ("unknown", "x"));
+    assert_eq!(agent.get(&lost).wait(0).await.is(200).json()["state"], "unknown");
 }
 
 // J1, W1, K6: a retry gets the same 202 until the end, whatever it prefers

@@ -1,6 +1,6 @@
 //! The operator's side: health, metrics, log (O1 to O3), reloads (C3) and the way down (O5).
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::proxy::one_route;
 use crate::harness::{Agent, Gate, Proxy, Raw, Reply, Upstream, proxied};
@@ -53,7 +53,9 @@ async fn every_outcome_is_counted_once() {
     upstream.next(Reply::ok("lost").cut());
     agent.post("/x").key("5").await.refused("upstream-broke-off");
     agent.post("/x").key("5").await.refused("outcome-unknown");
-    proxy.measures("onceward_requests_total", 13.0).await;
+    agent.post("/.onceward/leases").key("6").json(&json!({"resource": "one"})).await.is(201);
+    agent.post("/x").key("7").await.refused("leased");
+    proxy.measures("onceward_requests_total", 15.0).await;
 
     let page = Agent::admin(&proxy).get("/metrics").await.text();
     let counted = |outcome: &str| -> f64 {
@@ -63,7 +65,8 @@ async fn every_outcome_is_counted_once() {
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     };
     let outcomes = [
-        ("executed", 2.0),
+        // The lease is granted by a keyed request too.
+        ("executed", 3.0),
         ("replayed", 1.0),
         ("in_flight", 1.0),
         ("key_reused", 1.0),
@@ -71,6 +74,7 @@ async fn every_outcome_is_counted_once() {
         ("missing_key", 1.0),
         ("missing_precondition", 1.0),
         ("queued_out", 1.0),
+        ("leased", 1.0),
         ("unknown", 2.0),
         ("refused", 1.0),
         ("passed", 1.0),
@@ -166,7 +170,18 @@ async fn each_request_is_one_line_of_json() {
         .is(200);
     let line = proxy.logged(&["executed", "calls"]).await;
     let line: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-    assert!(line.is_object());
+    let text = |name: &str| line[name].as_str().unwrap_or_else(|| panic!("no {name} in {line}")).to_owned();
+    let time = text("timestamp");
+    assert!(time.len() >= 20 && time.starts_with("20") && time.ends_with('Z'), "{time}");
+    assert_eq!((text("route").as_str(), text("outcome").as_str()), ("calls", "executed"));
+    assert_eq!((text("method").as_str(), text("request_id").as_str()), ("POST", trace));
+    assert_eq!((&line["status"], &line["upstream_status"]), (&json!(200), &json!(200)));
+    // By the hash of its key an operator finds the operation.
+    let operation = Agent::admin(&proxy).get(&format!("/operations/{}", text("key_hash"))).await;
+    assert_eq!(operation.is(200).json()["state"], "done");
+    let took = |name: &str| line[name].as_f64().unwrap_or_else(|| panic!("no {name} in {line}"));
+    assert!(took("upstream_ms") > 0.0 && took("waited_ms") >= 0.0, "{line}");
+    assert!(took("upstream_ms") + took("waited_ms") <= took("duration_ms"), "{line}");
     agent.post("/x").key("secret-key").body("other").await.refused("key-reused");
     let conflict = proxy.logged(&["key_reused"]).await.to_lowercase();
     assert!(conflict.contains("info") && !conflict.contains("error"), "{conflict}");

@@ -273,13 +273,19 @@ async fn an_operators_word_outlives_a_late_end(store: &str) {
 // S4, O1: without the store nothing is forwarded, `/readyz` tells, and it comes back by itself
 async fn an_outage_fails_closed_and_ends(store: &str) {
     let upstream = Upstream::start().await;
-    let lines = "version = \"none\"\n[[routes]]\npath = \"/open/{id}\"\nguard = \"tool\"\nstore.on_failure = \"open\"\n";
-    let mut pair =
-        Pair::on(store, &upstream.url(), &format!("{lines}upstream = \"{}\"", upstream.url())).await;
+    let to = upstream.url();
+    let lines = format!(
+        "version = \"none\"\n[[routes]]\npath = \"/open/{{id}}\"\nname = \"lets through\"\nguard = \"tool\"\n\
+         store.on_failure = \"open\"\nupstream = \"{to}\"\n[[routes]]\npath = \"/minted/{{id}}\"\n\
+         version = \"mint\"\nupstream = \"{to}\""
+    );
+    let mut pair = Pair::on(store, &to, &lines).await;
     let (one, two) = pair.agents();
     one.post("/d").key("before").body("1").await.is(200);
+    one.tag("/minted/1").await;
     let down = async {
-        for (agent, admin) in [(&one, Agent::admin(&pair.one)), (&two, Agent::admin(&pair.two))] {
+        for (agent, proxy) in [(&one, &pair.one), (&two, &pair.two)] {
+            let admin = Agent::admin(proxy);
             within("the outage to be seen", async {
                 while admin.get("/readyz").await.status != 503 {
                     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -289,7 +295,12 @@ async fn an_outage_fails_closed_and_ends(store: &str) {
             let refused = agent.post("/d").key("during").body("1").await.refused("store-unavailable");
             assert_eq!(refused.executed, "no");
             agent.get("/d").await.is(200);
+            // Its counter cannot be read, and the tag of before may be an old one by now.
+            assert_eq!(agent.get("/minted/1").await.is(200).header("etag"), None);
+            let errors = proxy.metric("onceward_store_errors_total").await;
             agent.post("/open/1").key("open").body("1").await.is(200);
+            assert!(proxy.metric("onceward_store_errors_total").await > errors);
+            proxy.logged(&["a write passes without a record", "lets through"]).await;
         }
     };
     pair.ground.without(down).await;
@@ -304,6 +315,7 @@ async fn an_outage_fails_closed_and_ends(store: &str) {
         })
         .await;
         told(agent.post("/d").key("before").body("1")).await.is(200).is_replay();
+        agent.tag("/minted/1").await;
     }
     told(one.post("/d").key("during").body("1").wait(15)).await.is(200).is_first_run();
     told(two.post("/d").key("during").body("1")).await.is(200).is_replay();
