@@ -121,6 +121,46 @@ fn the_redis_is_one_that_keeps_what_it_is_given() {
     }
 }
 
+// C5: what buildah 1.28 builds as well as docker, and runs without rights
+#[test]
+fn the_image_is_made_as_it_is_said() {
+    let text = read("../Dockerfile");
+    assert!(!text.contains("<<") && !text.contains("--link"), "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("FROM ")).count(), 2, "{text}");
+    let (build, run) = text.rsplit_once("\nFROM ").expect("two stages");
+    for line in build.lines().chain(run.lines()).filter_map(|line| line.strip_prefix("COPY ")) {
+        let mut sources: Vec<_> = line.split(' ').filter(|word| !word.starts_with("--")).collect();
+        sources.pop();
+        let made = line.starts_with("--from=");
+        for source in sources.into_iter().filter(|_| !made) {
+            assert!(folder().join("..").join(source).exists(), "it copies {source}");
+        }
+    }
+    let said = |name: &str| {
+        let line = run.lines().find_map(|line| line.trim_start().strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name} in {run}")).trim().to_owned()
+    };
+    assert!(said("USER").split(':').all(|id| id.parse::<u32>().is_ok_and(|id| id > 0)), "{run}");
+    assert_eq!(said("VOLUME"), "[\"/var/lib/onceward\"]");
+    assert_eq!(said("STOPSIGNAL"), "SIGTERM");
+    assert_eq!(said("COPY config/container.toml"), "/etc/onceward/onceward.toml");
+    assert!(run.contains("HEALTHCHECK") && said("CMD").contains("\"healthcheck\""), "{run}");
+    assert!(run.contains("\nCMD [\"serve\", \"--config\", \"/etc/onceward/onceward.toml\"]"), "{run}");
+}
+
+// C5: without its upstream being there, on a disk that may be a volume, until SIGTERM
+#[tokio::test]
+async fn the_images_configuration_starts_by_itself_and_stops_by_sigterm() {
+    let data = tempfile::TempDir::new().expect("a temporary directory");
+    let text = read("../config/container.toml").replace("0.0.0.0:8080", "127.0.0.1:0");
+    let text = text.replace("127.0.0.1:9090", "127.0.0.1:0");
+    let text = text.replace("/var/lib/onceward", &data.path().join("store").display().to_string());
+    let mut proxy = Proxy::start(&text).await;
+    Agent::admin(&proxy).get("/readyz").await.is(200);
+    Agent::new(&proxy).get("/x").await.refused("upstream-unreachable");
+    assert!(proxy.terminate().await.success());
+}
+
 /// An example with other values for its variables, and listeners of a test's own.
 fn filled(store: &str, values: [(&str, &str); 2]) -> String {
     let mut text = read(&format!("../config/{store}.toml"));

@@ -78,10 +78,10 @@ fn what_the_documents_name_is_there() {
         tests.push_str(&source.text);
     }
     let mut wrong = Vec::new();
-    let pages = ["PROTOCOL", "ARCHITECTURE", "CHANGELOG", "DEPLOYMENT", "STORES"]
-        .map(|page| format!("docs/{page}.md"));
-    for document in pages.iter().map(String::as_str).chain(["README.md"]) {
-        for name in read(document).lines().filter(|line| !line.starts_with("    ")).flat_map(backticked) {
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        let document = document.strip_prefix(root()).unwrap().display().to_string();
+        for name in text.lines().filter(|line| !line.starts_with("    ")).flat_map(backticked) {
             let file = ["src/", "tests/", "config/", "docs/", "examples/", "benches/", "deploy/"]
                 .iter()
                 .any(|folder| name.starts_with(folder));

@@ -19,7 +19,7 @@ const IMPORTS: [(&str, &[&str]); 5] = [
 
 /// The rules that tests have to name. A row goes in with the work that it belongs to.
 pub const RULES: &str = "R1 R2 R3 R4 R5 R6 R7 I1 I2 W1 K1 K2 K3 K4 K5 K6 K7 K8 K9 K10 K11 K12 K13 K14 K15 K16 K17 \
-    V1 V2 V3 V4 V5 V6 V7 V8 Q1 Q2 Q3 Q4 Q5 L1 L2 L3 L4 L5 J1 J2 J3 E1 E2 P1 P2 P3 P4 P5 F1 F2 F3 F4 F6 C1 C2 C3 C4 O1 O2 O3 O4 O5 S1 S2 S3 S4 S5 \
+    V1 V2 V3 V4 V5 V6 V7 V8 Q1 Q2 Q3 Q4 Q5 L1 L2 L3 L4 L5 J1 J2 J3 E1 E2 P1 P2 P3 P4 P5 F1 F2 F3 F4 F5 F6 C1 C2 C3 C4 C5 O1 O2 O3 O4 O5 S1 S2 S3 S4 S5 \
     S6";
 
 #[test]

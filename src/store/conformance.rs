@@ -1,6 +1,7 @@
 //! What every store has to do: one list of cases for all of them (section S).
 
 pub(super) mod cells;
+#[cfg(any(feature = "postgres", feature = "redis"))]
 pub(super) mod shared;
 
 use std::sync::Arc;
