@@ -147,22 +147,27 @@ async fn an_upstream_that_missed_it_is_told_again() {
     .await;
 }
 
-// J3: until it was absent, and at least for done_for
+// J2, J3: until it was absent, and at least for done_for; its acknowledgment counts as long, and under a key longer
 #[tokio::test]
 async fn an_acknowledged_task_comes_again_only_after_it_was_gone() {
     let board = Board::with(1).await;
     let proxy = board.proxy("done_for = \"1s\"\npoll = \"100ms\"").await;
     let agent = Agent::new(&proxy);
     let claim = claims(&agent, "a").await;
-    agent.post(&claim.path("ack")).await.is(204);
+    let acked = agent.post(&claim.path("ack")).key("ack").await;
+    acked.is(204);
     // It stays in the list, and is not handed out however long that is.
     agent.post("/.onceward/queues/tasks/claim").key("b").wait(3).await.is(204);
+    agent.post(&claim.path("ack")).await.is(204);
     board.remove(1);
     agent.post("/.onceward/queues/tasks/claim").key("c").wait(1).await.is(204);
     board.add(1);
     let again = claims(&agent, "d").await;
     assert_eq!((again.task["id"].clone(), again.attempt), (json!(1), 1));
     assert!(again.fence > claim.fence);
+    // What it was before is forgotten by now, but for what its key says.
+    agent.post(&claim.path("ack")).await.refused("claim-lost");
+    agent.post(&claim.path("ack")).key("ack").await.replays(&acked);
 }
 
 // J3: gone and back within done_for it stays away that long
