@@ -34,7 +34,7 @@ async fn an_agent_may_ask_what_became_of_its_write() {
     assert!(done["completed_at"].is_string() && done["expires_at"].is_string(), "{done}");
     let first = first.await.unwrap();
     let recorded = agent.get("/.onceward/operations/a%20b%2Fc/response").await;
-    assert_eq!((recorded.status, &recorded.body), (201, &first.body));
+    recorded.is(201).replays(&first);
     second.await.unwrap().is(200);
 
     upstream.next(Reply::ok("lost").cut());

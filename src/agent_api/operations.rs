@@ -41,6 +41,8 @@ pub(super) async fn response(
     journey.story.outcome = Outcome::Replayed;
     // What is refused here is said of the write, not of the request that asks for its answer.
     journey.about = Some(("write to", record.resource.clone()));
+    // As the write's own answer named it (R5).
+    journey.resource = Some(record.resource.clone());
     let route = rules.config.routes.iter().find(|route| route.name == record.route);
     let on_unknown = route.map_or(OnUnknown::Hold, |route| route.idempotency.on_unknown);
     gate.keys.recorded(id, &record, on_unknown).await
