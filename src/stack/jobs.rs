@@ -269,19 +269,14 @@ impl Gate {
             return left.is_zero();
         }
         // One whose try is not put back yet may still be ended by that, with the cell as it stands.
-        let queued = self
-            .store
-            .read(id, now())
-            .await
-            .is_ok_and(|record| record.is_some_and(|record| record.state == State::Queued));
-        if !queued {
-            return false;
-        }
+        let record = self.store.read(id, now()).await;
+        let queued = record.ok().flatten().filter(|record| record.state == State::Queued);
+        let Some(standing) = queued else { return false };
         let left = Some(self.rules.load().config.jobs.give_up);
         let to = Cell { stamp: self.keys.next_owner(), left, value: cell.value.clone() };
         let put = Put { id: jobs::cell(id), was: Some(cell.stamp), to: Some(to), tell: None };
         // What is not stored now is at the next try.
-        if self.store.swap(Swap { puts: vec![put], ..Swap::default() }, now()).await.is_err() {
+        if self.keys.set_due(id, &standing, (jobs::gone(id, cell.stamp), put)).await.is_err() {
             tracing::debug!(operation = id.to_text(), "when a job is given up is not stored yet");
         }
         false

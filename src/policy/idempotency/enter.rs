@@ -17,7 +17,7 @@ use crate::protocol::fingerprint::Fingerprint;
 use crate::protocol::record::{Mark, Millis, Owner, Record, RecordId, State, Verdict};
 use crate::store::cells::Kind;
 use crate::store::shared::{Also, Beside};
-use crate::store::{Before, Bells, CellId, Change, Claimed, Encoded, Put, Set, StoreError};
+use crate::store::{Before, CellId, Change, Claimed, Set, StoreError};
 
 /// How often a job is looked at that another instance may take and end without a word.
 const LOOK: Duration = Duration::from_secs(1);
@@ -224,52 +224,6 @@ impl Keys {
         }
         let id = CellId { kind: Kind::Job, name: ask.id.0 };
         Ok(self.store.cell(id, now()).await.map_err(refused)?.is_some())
-    }
-
-    /// Takes a job that nobody runs, to run it (J1). `None`: somebody else did. `gone` takes its cell away.
-    ///
-    /// # Errors
-    /// Where the store does not say.
-    pub async fn take_job(
-        self: &Arc<Self>,
-        id: RecordId,
-        standing: &Record,
-        ttl: Millis,
-        gone: Put,
-    ) -> Result<Option<Claim>, StoreError> {
-        let owner = self.next_owner();
-        let record = Record { owner, state: State::Claimed, ..standing.clone() };
-        let claim = Claim::of_job(self, id, owner, ttl, gone);
-        let change = Change::new(id, standing.owner, Before::Queued, Set::Replace(record));
-        if self.store.commit(change, now()).await? {
-            return Ok(Some(claim));
-        }
-        claim.not_taken();
-        Ok(None)
-    }
-
-    /// Ends a job that is not to be tried again with an answer (J1). Nothing is done where it is queued no longer.
-    ///
-    /// # Errors
-    /// Where the store does not take it; it is tried again then.
-    pub async fn end_job(
-        &self,
-        id: RecordId,
-        standing: &Record,
-        status: u16,
-        answer: Encoded,
-        (ttl, gone): (Millis, Put),
-    ) -> Result<(), StoreError> {
-        let at = now();
-        let done = State::Done { status, kept: true, completed_at: at, expires_at: at.saturating_add(ttl) };
-        let change = Change::new(id, standing.owner, Before::Queued, Set::State(done));
-        let cells = vec![gone];
-        let topics = Bells::of(&cells);
-        if self.store.commit(Change { answer: Some(answer), cells, ..change }, at).await? {
-            self.bells.ring_each(&topics);
-            self.waiting.wake_all(id);
-        }
-        Ok(())
     }
 
     /// The kept answer of a `Done` record (K7); K10 where it was let go.

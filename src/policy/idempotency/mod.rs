@@ -6,6 +6,7 @@
 
 mod claim;
 mod enter;
+mod jobs;
 mod waiting;
 
 use std::sync::Arc;

@@ -129,15 +129,19 @@ pub(crate) async fn a_job_is_nobodys_between_its_tries(case: &Case) {
     assert!(case.step(1, 1, Before::Queued, Set::Replace(of(2, State::Claimed))).await);
     assert!(!case.step(1, 1, Before::Queued, Set::Replace(of(3, State::Claimed))).await, "it is taken");
     assert_eq!((waits(Phase::Queued).await, waits(Phase::Claimed).await), (0, 1));
-    assert!(case.step(1, 2, Before::Claimed, queued()).await);
-    assert_eq!(case.phase(1).await, Some(Phase::Queued));
+    // Put back in one commit with its cell: who knows only what stood before gets nothing.
+    let back = Change::new(id(1), Owner(2), Before::Claimed, queued());
+    let due = put(Some(7), Some(cell(8, Some(60), "sealed")));
+    assert!(case.store.commit(Change { cells: due, ..back }, case.now).await.unwrap());
+    assert_eq!((case.phase(1).await, case.text(job).await.as_deref()), (Some(Phase::Queued), Some("sealed")));
+    assert!(!case.step(1, 1, Before::Queued, Set::Replace(of(3, State::Claimed))).await);
     assert!(case.step(1, 2, Before::Queued, Set::Replace(of(4, State::Claimed))).await);
     assert!(case.step(1, 4, Before::Claimed, forwarded(1)).await);
     assert!(case.step(1, 4, Before::Forwarded, queued()).await, "nothing was sent after all");
     assert!(case.step(1, 4, Before::Queued, Set::Replace(of(5, State::Claimed))).await);
     assert!(case.step(1, 5, Before::Claimed, forwarded(1)).await);
     let end = Change::new(id(1), Owner(5), Before::Forwarded, done(case.now + 1000));
-    assert!(case.store.commit(Change { cells: put(Some(7), None), ..end }, case.now).await.unwrap());
+    assert!(case.store.commit(Change { cells: put(Some(8), None), ..end }, case.now).await.unwrap());
     assert_eq!((case.phase(1).await, case.text(job).await), (Some(Phase::Done), None));
 }
 
