@@ -179,7 +179,7 @@ impl Write {
                 // Boxed: every write would be as large as one that is accepted ahead.
                 let waits = Box::pin(self.accept(claimed, claim, content)).await?;
                 entered = match waits {
-                    true => Box::pin(self.enter(&key, print, claimed)).await?,
+                    true => self.wait_for_job(&key, print, claimed).await?,
                     false => Some(Entered::Accepted),
                 };
             }

@@ -79,7 +79,22 @@ async fn a_killed_instances_jobs_run_on_the_other(store: &str) {
     assert_eq!(sent, ["out", "0", "1", "2", "3"]);
 }
 
+// J1, S4: what was stored is accepted, whatever becomes of the store while its agent waits for the end
+async fn a_store_that_goes_away_takes_no_job_back(store: &str) {
+    let upstream = Upstream::start().await;
+    let (one, _two, mut ground) = pair(store, &upstream.url()).await;
+    let (agent, gate) = (Agent::new(&one), Gate::closed());
+    upstream.next(Reply::ok("out").held(&gate));
+    let call = agent.post("/a").key("k").header("prefer", "respond-async, wait=20");
+    let waits = tokio::spawn(call.try_send());
+    upstream.received(1).await;
+    let answer = ground.without(waits).await;
+    accepted(&answer.expect("an answer").expect("it came whole"));
+    gate.open();
+}
+
 use self as across;
 on_each_store! { redis = "redis" postgres = "postgres" postgres_advisory = "postgres, advisory": {
-    across: jobs_run_once_and_in_order_over_all a_killed_instances_jobs_run_on_the_other;
+    across: jobs_run_once_and_in_order_over_all a_killed_instances_jobs_run_on_the_other
+    a_store_that_goes_away_takes_no_job_back;
 } }

@@ -102,15 +102,25 @@ impl Claim {
     /// Makes a job of it (J1): from here on it is nobody's until somebody takes it. `gone` takes its cell away again.
     ///
     /// # Errors
-    /// 503 where it cannot be stored; then it is no job, now or as soon as the store can say so.
+    /// 503 where it is surely not stored. 409 `in-flight` where the store does not say: another instance may run it by
+    /// now, or tell of it.
     pub async fn queue(mut self, cell: Put, gone: Put) -> Result<(), Reason> {
         (self.job, self.queues) = (Some(Box::new(gone)), true);
         let with = With { cells: vec![cell], ..With::default() };
-        self.step(Before::Claimed, Set::State(State::Queued), None, with, now()).await.map_err(refused)?;
+        let queued = self.step(Before::Claimed, Set::State(State::Queued), None, with, now()).await;
+        let result = match queued {
+            // Who waits for the key waits for a job now.
+            Ok(()) => Ok(()),
+            Err(NotRecorded::Store(StoreError::Unavailable)) => match self.undo_queue().await {
+                Ok(()) => Err(Reason::StoreUnavailable),
+                Err(NotRecorded::Lost) => Err(Reason::InFlight),
+                Err(NotRecorded::Store(_)) => return Err(Reason::InFlight),
+            },
+            Err(error) => return Err(refused(error)),
+        };
         self.phase = Phase::Done;
-        // Who waits for the key waits for a job now.
         self.keys.waiting.wake_all(self.id);
-        Ok(())
+        result
     }
 
     /// Claimed as forwarded, where there is such a mark: dropped before the call it is released all the same.
@@ -305,14 +315,10 @@ impl Claim {
         Ok(())
     }
 
-    /// It was to become a job, and nobody knows whether it did: nobody was told so, and it is none.
+    /// It was to become a job, and nobody knows whether it did. Unless it did it is none from here on; where it did
+    /// (`Lost`) it stays one, for others may have told so, or run it.
     async fn undo_queue(&self) -> Result<(), NotRecorded> {
-        let gone = With { cells: self.job.as_deref().cloned().into_iter().collect(), ..With::default() };
-        let none = With::default();
-        match self.step(Before::Claimed, Set::Remove, None, none, now()).await {
-            Err(NotRecorded::Lost) => self.step(Before::Queued, Set::Remove, None, gone, now()).await,
-            done => done,
-        }?;
+        self.step(Before::Claimed, Set::Remove, None, With::default(), now()).await?;
         self.keys.waiting.wake_all(self.id);
         Ok(())
     }

@@ -5,8 +5,9 @@ use serde_json::json;
 
 use super::{Claimed, Write};
 use crate::http::{Body, Reason, Refusal, Response, fields};
-use crate::policy::idempotency::{Claim, With};
+use crate::policy::idempotency::{Claim, Entry as Entered, With};
 use crate::policy::jobs;
+use crate::protocol::fingerprint::Fingerprint;
 use crate::protocol::key::IdempotencyKey;
 use crate::protocol::prefer::Prefer;
 
@@ -62,6 +63,24 @@ impl Write {
         gate.bells.ring(jobs::TOPIC);
         let bound = self.entry.route.idempotency.max_wait;
         Ok(self.budget.waits_until(bound, std::time::Duration::ZERO).is_some())
+    }
+
+    /// Waits for the end of what was just accepted. That is stored, whatever the store says now.
+    pub(super) async fn wait_for_job(
+        &mut self,
+        key: &IdempotencyKey,
+        print: Fingerprint,
+        claimed: &mut Claimed,
+    ) -> Result<Option<Entered>, Refusal> {
+        match Box::pin(self.enter(key, print, claimed)).await {
+            Ok(Some(entered)) => Ok(Some(entered)),
+            // Where writes pass a failed store (S4) this one must not: it will run.
+            Ok(None) => Ok(Some(Entered::Accepted)),
+            Err(refusal) if matches!(refusal.reason, Reason::StoreUnavailable | Reason::StoreFull) => {
+                Ok(Some(Entered::Accepted))
+            }
+            Err(refusal) => Err(refusal),
+        }
     }
 }
 
