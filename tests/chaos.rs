@@ -4,10 +4,16 @@
 //! `tests/campaign` runs it for longer, and again from a seed. A seed gives the same trouble and the same agents in
 //! the same order; what meets what is the machine's business.
 
+mod asking;
+mod claimed;
+mod claimed_tests;
+mod claims;
 mod courses;
 mod crew;
 mod history;
 mod history_tests;
+mod jobs;
+mod jobs_tests;
 mod journal;
 mod leases;
 mod line;
@@ -45,7 +51,7 @@ use crate::harness::{Agent, Proxy};
 /// How long everything may take to go on when the trouble is over.
 const RECOVERY: Duration = Duration::from_secs(25);
 
-// S5, K4, K7, K11, K12, K13, Q1, Q5, O5
+// S5, K4, K7, K11, K12, K13, Q1, Q5, J1, J2, J3, O5
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_campaign_on_disk_keeps_every_promise() {
     campaign(Settings::short("disk", 35).or_as_given()).await;
@@ -87,7 +93,7 @@ async fn campaign(settings: Settings) {
             store = store.replace(&address, &relay.address());
             below.push(relay);
         }
-        let proxy = Proxy::start(&courses::configuration(&store, &behind.url())).await;
+        let proxy = Proxy::start(&courses::configuration(&store, &behind.url(), settings.jobs())).await;
         before.push(Relay::to(proxy.addr(), seed).await);
         proxies.push(proxy);
     }
@@ -96,6 +102,9 @@ async fn campaign(settings: Settings) {
         addresses: before.iter().map(Relay::address).collect(),
         rude: settings.faults.have("rude"),
         stopped: AtomicBool::new(false),
+        all_done: AtomicBool::new(false),
+        jobs: settings.jobs(),
+        accepted: parking_lot::Mutex::default(),
         open: parking_lot::Mutex::default(),
         last: parking_lot::Mutex::default(),
     });
@@ -110,11 +119,19 @@ async fn campaign(settings: Settings) {
     for number in 0..settings.agents {
         members.spawn(Member::new(number, settings.seed, &crew).work());
     }
+    let mut workers = JoinSet::new();
+    for number in 0..settings.agents.div_ceil(4) {
+        workers.spawn(Member::new(3_000 + number, settings.seed, &crew).takes_tasks());
+    }
     storm.rages(Instant::now() + settings.length).await;
     crew.stopped.store(true, Ordering::Relaxed);
     let mut breaches = gathers(&mut members).await;
     breaches.extend(goes_on(&settings, &crew).await);
+    breaches.extend(jobs::all_end(&crew, RECOVERY).await);
     breaches.extend(operator(&storm, &crew).await);
+    breaches.extend(claims::all_are_done(&storm.ledger, &crew, RECOVERY).await);
+    breaches.extend(gathers(&mut workers).await);
+    breaches.extend(none_waits(&storm).await);
     let readings = ends(&crew, readers).await;
     for proxy in &mut storm.proxies {
         assert!(proxy.terminate().await.success(), "O5");
@@ -125,6 +142,10 @@ async fn campaign(settings: Settings) {
         attempts: crew.journal.attempts(),
         histories: crew.journal.histories(),
         leases: crew.journal.leases(),
+        states: crew.journal.states(),
+        claims: crew.journal.claims(),
+        said: crew.journal.all_said(),
+        unknown: told::unknown(&readings),
         start: Some("first".to_owned()),
     };
     breaches.extend(evidence.breaches());
@@ -174,7 +195,7 @@ async fn goes_on(settings: &Settings, crew: &Arc<Crew>) -> Vec<String> {
 async fn ends(crew: &Arc<Crew>, readers: Vec<JoinHandle<Reading>>) -> Vec<Reading> {
     let number = 2_000;
     let course = course_of("/queue/0");
-    let mut member = Member::new(number, 0, crew);
+    let mut member = Member::new(number, 0, crew).without_jobs();
     let done = async { while !member.one(course, "/queue/0").await {} };
     // That it takes none is found by the readers that never see it.
     timeout(RECOVERY, done).await.ok();
@@ -194,12 +215,31 @@ async fn ends(crew: &Arc<Crew>, readers: Vec<JoinHandle<Reading>>) -> Vec<Readin
     readings
 }
 
+/// No job is left, also none that its agent never heard of.
+async fn none_waits(storm: &Storm) -> Vec<String> {
+    let admin = Agent::admin(&storm.proxies[0]);
+    let queued = || async {
+        let answer = admin.get("/operations?state=queued").await;
+        answer.is(200).json()["operations"].as_array().cloned().unwrap_or_default()
+    };
+    let none = async {
+        while !queued().await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    match timeout(RECOVERY, none).await {
+        Ok(()) => Vec::new(),
+        Err(_) => vec![format!("jobs that wait {RECOVERY:?} after the end: {:?}", queued().await)],
+    }
+}
+
 /// What is still unknown is ended by an operator who looks into the ledger, and then answered so.
 async fn operator(storm: &Storm, crew: &Arc<Crew>) -> Vec<String> {
     let mut found = Vec::new();
     let admin = Agent::admin(&storm.proxies[0]);
     let open = std::mem::take(&mut *crew.open.lock());
-    for write in open.iter().rev().take(30) {
+    for write in open.into_iter().rev().take(30) {
+        let write = &sending::Write { later: None, ..write };
         let line = Line::to(&crew.addresses);
         let sender = sending::Sender { line: &line, journal: &crew.journal };
         let Some((answer, _)) = sender.send(write).await else {
@@ -217,8 +257,9 @@ async fn operator(storm: &Storm, crew: &Arc<Crew>) -> Vec<String> {
         let after = sender.send(write).await.map(|(answer, _)| answer);
         let fits = after.as_ref().is_some_and(|after| match (executed, after.is_refusal()) {
             (true, _) => after.status == 204 && after.header("idempotent-replayed").is_some(),
-            (false, true) => matches!(&*after.code(), "stale-version" | "lease-lost"),
-            (false, false) => after.status < 300,
+            (false, true) => matches!(&*after.code(), "stale-version" | "lease-lost" | "claim-lost"),
+            // Or the upstream says that the task has another.
+            (false, false) => after.status < 300 || (after.status == 409 && write.claim.is_some()),
         });
         if !fits {
             found.push(format!("resolved as {word}, but answered {after:?}: {write:?}"));
@@ -242,6 +283,11 @@ fn report(storm: &Storm, crew: &Crew, evidence: &Evidence, readings: &[Reading],
     let of = |kind: &str| readings[0].told.iter().filter(|told| told.kind == kind).count();
     let (granted, expired) = (of("lease.granted"), of("lease.expired"));
     println!("{granted} leases granted, {expired} expired, {} given back", of("lease.released"));
+    let jobs::Figures { accepted, unknown, refused } = evidence.job_figures();
+    println!("{accepted} jobs accepted, {unknown} of them unknown, {refused} refused");
+    let claimed::Figures { claims, tasks, acknowledged, lost, left } = evidence.claim_figures();
+    print!("{claims} claims on {tasks} tasks, {acknowledged} acknowledged, ");
+    println!("{lost} were told claim-lost, {left} left without a word");
     for Reading { name, told, resumes, gone, .. } in readings {
         println!("{name}: {} events read, {resumes} resumes, {} times gone", told.len(), gone.len());
     }

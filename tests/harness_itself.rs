@@ -119,6 +119,27 @@ async fn a_ledger_knows_a_doubled_effect_and_a_false_refusal() {
 }
 
 #[tokio::test]
+async fn a_ledger_lists_tasks_and_refuses_who_is_late() {
+    let ledger = Ledger::start().await;
+    let agent = Agent::at(&ledger.upstream.url());
+    for id in ["1", "2"] {
+        agent.put(&format!("/tasks/{id}")).json(&json!({"id": id, "status": "open"})).await.is(201);
+    }
+    let done = |fence: (&'static str, &'static str)| {
+        agent.call("PATCH", "/tasks/1").header(fence.0, fence.1).json(&json!({"status": "done"}))
+    };
+    done(("x-claim", "7")).await.is(200);
+    done(("x-fence", "6")).await.is(409);
+    done(("x-fence", "7")).await.is(200);
+    done(("x-claim", "5")).await.is(200);
+    let open = json!([{"id": "2", "status": "open"}]);
+    assert_eq!(agent.get("/tasks?status=open").await.is(200).json(), open);
+    assert_eq!(json!(ledger.listed("/tasks", "open")), open);
+    let claims: Vec<_> = ledger.effects().iter().map(|effect| effect.claim).collect();
+    assert_eq!(claims, [None, None, Some(7), Some(7), Some(5)]);
+}
+
+#[tokio::test]
 async fn a_redis_can_be_killed_paused_and_watched() {
     let mut redis = Redis::durable().await;
     let mut monitor = redis.monitor().await;

@@ -39,6 +39,15 @@ pub const COURSES: [Course; 10] = [
     adding("tool", "guard = \"tool\"", false),
 ];
 
+/// Where the tasks are written: whoever has one finishes it there.
+const TASKS: Course = adding("tasks", TASK_LINES, true);
+/// A claim whose acknowledgment carries the write is kept for as long as that may take, also where Onceward is killed
+/// meanwhile: so much, and the longest wait for a turn.
+const TASK_LINES: &str = "guard = \"tool\"\nresource = \"/tasks/{id}\"\nlimits.upstream_total = \"5s\"";
+
+/// How long a claim lives that is not acknowledged.
+pub const VISIBILITY: Duration = Duration::from_millis(1_500);
+
 /// How many resources each route has.
 pub const RESOURCES: usize = 4;
 
@@ -50,23 +59,31 @@ pub const HOLD: Duration = Duration::from_millis(200);
 
 pub fn course_of(resource: &str) -> &'static Course {
     let name = resource.split('/').nth(1).unwrap_or_default();
-    COURSES.iter().find(|course| course.name == name).unwrap_or_else(|| panic!("no route for {resource}"))
+    let mut all = COURSES.iter().chain([&TASKS]);
+    all.find(|course| course.name == name).unwrap_or_else(|| panic!("no route for {resource}"))
 }
 
 pub fn resources() -> impl Iterator<Item = String> {
     COURSES.iter().flat_map(|course| (0..RESOURCES).map(move |n| format!("/{}/{n}", course.name)))
 }
 
-/// The configuration, with waits so short that all of them happen within seconds.
-pub fn configuration(store: &str, upstream: &str) -> String {
+/// The configuration, with waits so short that all of them happen within seconds; with or without jobs.
+pub fn configuration(store: &str, upstream: &str, jobs: bool) -> String {
+    let secret = "00".repeat(32);
     let mut text = format!(
         "[server]\nshutdown_grace = \"1s\"\n[log]\nlevel = \"warn\"\n[store]\nurl = \"{store}\"\nalive = \"1s\"\n\
-         [idempotency]\nsettle = \"{SETTLE}\"\nmax_wait = \"2s\"\n[queue]\nmax_wait = \"2s\"\nmax_waiting = 12\n\
+         secret = \"{secret}\"\n[idempotency]\nsettle = \"{SETTLE}\"\nmax_wait = \"2s\"\n[queue]\nmax_wait = \"2s\"\nmax_waiting = 12\n\
          [limits]\nupstream_response = \"600ms\"\nupstream_idle = \"600ms\"\n\
          [events]\nhistory = 1000000\nheartbeat = \"500ms\"\n"
     );
-    for Course { name, lines, .. } in &COURSES {
-        text += &format!("[[routes]]\npath = \"/{name}/{{id}}\"\nupstream = \"{upstream}\"\n{lines}\n");
+    for Course { name, lines, .. } in COURSES.iter().chain([&TASKS]) {
+        text += &format!(
+            "[[routes]]\npath = \"/{name}/{{id}}\"\nupstream = \"{upstream}\"\nasync = {jobs}\n{lines}\n"
+        );
     }
-    text
+    let visibility = VISIBILITY.as_millis();
+    text + &format!(
+        "[[queues]]\nname = \"tasks\"\nsource = \"{upstream}\"\nlist = \"GET /tasks?status=open\"\npoll = \"100ms\"\n\
+         visibility = \"{visibility}ms\"\nmax_attempts = 1000\nmax_wait = \"2s\"\n"
+    )
 }

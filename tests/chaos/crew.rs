@@ -1,6 +1,6 @@
 //! The agents of a campaign: they read, swap and add with retries under one key, as a good SDK does, or rudely.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::courses::{COURSES, Course, RESOURCES};
 use super::history::{Kind, Operation, Value};
-use super::journal::Journal;
+use super::journal::{Journal, is_accepted};
 use super::leases::Held;
 use super::line::Line;
 use super::readers::Last;
@@ -26,6 +26,12 @@ pub struct Crew {
     pub addresses: Vec<String>,
     pub rude: bool,
     pub stopped: AtomicBool,
+    /// Every task is done: nobody has to look for one any more.
+    pub all_done: AtomicBool,
+    /// Some ask to be answered before their writes run.
+    pub jobs: bool,
+    /// Writes that were accepted, by their keys.
+    pub accepted: Mutex<BTreeMap<String, Write>>,
     /// Writes whose end their agents were told is unknown, until an operator says.
     pub open: Mutex<Vec<Write>>,
     /// The event that readers wait for in the end.
@@ -40,6 +46,8 @@ pub struct Member {
     pub(super) written: u64,
     /// What it holds: its writes go under it.
     pub(super) lease: Option<Held>,
+    /// Some of its writes may run later.
+    jobs: bool,
     /// The value and tag this agent knows of a resource from its own last write.
     known: HashMap<String, (Value, String)>,
 }
@@ -49,6 +57,8 @@ pub struct Member {
 pub enum Ending {
     Done(u64),
     Stale(u64),
+    /// Its claim is lost, by Onceward's word or the upstream's.
+    Lost(u64),
     /// Given up; it may have been executed, or be yet.
     Open,
 }
@@ -56,6 +66,8 @@ pub enum Ending {
 enum Next {
     End(Ending),
     Again(Duration),
+    /// It is accepted, and has its end some time.
+    Later,
 }
 
 /// An agent asks so often, and for so long, for the end of one write.
@@ -66,7 +78,13 @@ impl Member {
     pub fn new(number: usize, seed: u64, crew: &Arc<Crew>) -> Member {
         let line = Arc::new(Line::to(&crew.addresses));
         let rng = fastrand::Rng::with_seed(seed.wrapping_mul(1_000_003).wrapping_add(number as u64));
-        Member { number, rng, line, crew: crew.clone(), written: 0, lease: None, known: HashMap::new() }
+        let (crew, jobs, known) = (crew.clone(), crew.jobs, HashMap::new());
+        Member { number, rng, line, crew, written: 0, lease: None, jobs, known }
+    }
+
+    /// One that waits for each answer.
+    pub fn without_jobs(self) -> Member {
+        Member { jobs: false, ..self }
     }
 
     /// Works until the crew is stopped, and ends what it is at.
@@ -76,9 +94,10 @@ impl Member {
             // Every second goes to the first, so that there is a crowd.
             let n = if self.rng.bool() { 0 } else { self.rng.usize(..RESOURCES) };
             let resource = format!("/{}/{n}", course.name);
-            match course.turns && self.rng.u8(0..12) == 0 {
-                true => self.holds(course, &resource).await,
-                false => _ = self.one(course, &resource).await,
+            match self.rng.u8(0..12) {
+                0 if course.turns => self.holds(course, &resource).await,
+                1 => self.puts_task().await,
+                _ => _ = self.one(course, &resource).await,
             }
             sleep(Duration::from_millis(self.rng.u64(0..30))).await;
         }
@@ -93,10 +112,11 @@ impl Member {
         matches!(self.carry(&write).await, Ending::Done(_))
     }
 
-    fn write(&mut self, method: &'static str, resource: &str, condition: Condition) -> Write {
+    pub(super) fn write(&mut self, method: &'static str, resource: &str, condition: Condition) -> Write {
         self.written += 1;
         self.crew.journal.operations.fetch_add(1, Ordering::Relaxed);
         let (key, quoted) = (format!("a{}-{}", self.number, self.written), self.rng.bool());
+        let later = (self.jobs && self.rng.u8(0..4) == 0).then(|| self.rng.u8(0..2));
         Write {
             agent: self.number,
             key,
@@ -106,6 +126,8 @@ impl Member {
             body: None,
             condition,
             lease: self.lease.clone(),
+            later,
+            claim: None,
         }
     }
 
@@ -144,7 +166,7 @@ impl Member {
                 one.returned = Some(at);
             }),
             // It stays an unknown one, which may have no effect at all.
-            Ending::Stale(_) | Ending::Open => {}
+            Ending::Stale(_) | Ending::Lost(_) | Ending::Open => {}
         }
         false
     }
@@ -176,15 +198,15 @@ impl Member {
     }
 
     /// Sends a write until its end is known, or too much time has gone by.
-    async fn carry(&mut self, write: &Write) -> Ending {
+    pub(super) async fn carry(&mut self, write: &Write) -> Ending {
         let began = Instant::now();
         let persists = self.rng.bool();
-        let mut lost = false;
+        let (mut lost, mut ended) = (false, false);
         for tried in 0..TRIES {
             if began.elapsed() > TIME {
                 break;
             }
-            let answers = self.tried(write).await;
+            let answers = self.tried(write, ended).await;
             lost |= answers.iter().any(Option::is_none);
             let nexts: Vec<_> =
                 answers.iter().map(|one| self.next(write, one.as_ref(), persists, tried)).collect();
@@ -200,16 +222,26 @@ impl Member {
                 Some(Next::End(Ending::Stale(_))) if lost => return Ending::Open,
                 Some(Next::End(ending)) => return ending,
                 Some(Next::Again(pause)) => sleep(pause).await,
+                Some(Next::Later) => match self.awaits(write, began + TIME).await {
+                    true => ended = true,
+                    false => return Ending::Open,
+                },
                 None => {}
             }
         }
         Ending::Open
     }
 
-    /// One request, or what a rude agent makes of it.
-    async fn tried(&mut self, write: &Write) -> Vec<Option<(Answer, u64)>> {
+    /// One request, or what a rude agent makes of it; of a job that has ended also its answer alone.
+    async fn tried(&mut self, write: &Write, ended: bool) -> Vec<Option<(Answer, u64)>> {
         let (crew, line) = (self.crew.clone(), self.line.clone());
         let sender = Sender { line: &line, journal: &crew.journal };
+        if ended && self.rng.u8(0..3) == 0 {
+            return vec![sender.response(write).await];
+        }
+        // Now and then it waits for the answer after all.
+        let later = write.later.filter(|_| self.rng.u8(0..6) > 0);
+        let write = &Write { later, ..write.clone() };
         let how = if self.crew.rude { self.rng.u8(0..40) } else { 40 };
         match how {
             0 | 1 => {
@@ -231,8 +263,19 @@ impl Member {
         let Some((answer, at)) = answer else {
             return Next::Again(Duration::from_millis(self.rng.u64(5..150)));
         };
+        if is_accepted(answer) {
+            if write.later.is_none() {
+                self.crew
+                    .journal
+                    .strange(format!("accepted though nobody asked for it: {write:?}: {answer}"));
+            }
+            self.crew.accepted.lock().insert(write.key.clone(), write.clone());
+            return Next::Later;
+        }
         if !answer.is_refusal() {
             return match answer.status {
+                // It shows a fence that the upstream knows a higher one of.
+                409 if write.claim.is_some() => Next::End(Ending::Lost(*at)),
                 200..300 => Next::End(Ending::Done(*at)),
                 _ if answer.header("onceward-retry").as_deref() == Some("new-key") => Next::End(Ending::Open),
                 500.. => Next::Again(Duration::from_millis(self.rng.u64(20..120))),
@@ -247,6 +290,7 @@ impl Member {
                 Next::End(Ending::Open)
             }
             ("lease-lost", _) if write.lease.is_some() => Next::End(Ending::Open),
+            ("claim-lost", _) if write.claim.is_some() => Next::End(Ending::Lost(*at)),
             (_, "same-key") => {
                 let asked = problem.json["retry_after"].as_u64().unwrap_or(1).min(2);
                 let hurries = self.is_rude(3);

@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use super::claimed::{Claim, Said};
 use super::history::{Kind, Operation};
+use super::jobs::State;
 use super::leases::Lease;
 use crate::harness::answer::{Answer, kept};
 use crate::harness::ledger::tick;
@@ -35,10 +37,12 @@ pub fn clock() -> u128 {
 }
 
 /// An answer, as small as the promises let it be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Heard {
     pub status: u16,
     pub refusal: Option<Refused>,
+    /// It is no result yet: the write is a job, and will run (J1).
+    pub accepted: bool,
     /// It is the recorded one, now or for replays to come (K7).
     pub recorded: bool,
     pub replayed: bool,
@@ -63,12 +67,19 @@ impl Heard {
         Heard {
             status: answer.status,
             refusal,
+            accepted: is_accepted(answer),
             recorded: answer.header("idempotency-expires").is_some(),
             replayed: answer.header("idempotent-replayed").is_some(),
             print: hash(&(answer.status, &answer.body, kept(answer))),
             body: hash(&answer.body[..]),
         }
     }
+}
+
+/// Whether it says that a write is stored and will run (J1). The upstream never says 202.
+pub fn is_accepted(answer: &Answer) -> bool {
+    let place = answer.header("location").unwrap_or_default();
+    answer.status == 202 && place.starts_with("/.onceward/operations/")
 }
 
 pub fn hash(value: &(impl Hash + ?Sized)) -> u64 {
@@ -82,6 +93,9 @@ pub struct Journal {
     attempts: Mutex<Vec<Attempt>>,
     histories: Mutex<BTreeMap<String, Vec<Operation>>>,
     leases: Mutex<Vec<Lease>>,
+    states: Mutex<Vec<State>>,
+    claims: Mutex<Vec<Claim>>,
+    said: Mutex<Vec<Said>>,
     asked: Mutex<BTreeMap<String, usize>>,
     strange: Mutex<Vec<String>>,
     ids: AtomicU64,
@@ -149,6 +163,36 @@ impl Journal {
 
     pub fn leases(&self) -> Vec<Lease> {
         self.leases.lock().clone()
+    }
+
+    pub fn saw(&self, state: State) {
+        self.states.lock().push(state);
+    }
+
+    pub fn states(&self) -> Vec<State> {
+        self.states.lock().clone()
+    }
+
+    pub fn claimed(&self, claim: Claim) -> usize {
+        let mut claims = self.claims.lock();
+        claims.push(claim);
+        claims.len() - 1
+    }
+
+    pub fn claim(&self, index: usize, change: impl FnOnce(&mut Claim)) {
+        change(&mut self.claims.lock()[index]);
+    }
+
+    pub fn claims(&self) -> Vec<Claim> {
+        self.claims.lock().clone()
+    }
+
+    pub fn said(&self, said: Said) {
+        self.said.lock().push(said);
+    }
+
+    pub fn all_said(&self) -> Vec<Said> {
+        self.said.lock().clone()
     }
 
     /// Something that no rule allows.

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::courses::Course;
 use super::crew::{Crew, Member};
 use super::journal::Attempt;
-use super::sending::SILENCE;
 use super::verdict::Evidence;
 use crate::harness::Answer;
 use crate::harness::ledger::{Effect, tick};
@@ -47,9 +46,6 @@ pub struct Lease {
     pub given_back: bool,
 }
 
-/// How often an agent asks for one thing about a lease.
-const TRIES: usize = 12;
-
 impl Member {
     /// Leases a resource, writes under it, and gives it back or is gone.
     pub async fn holds(&mut self, course: &Course, resource: &str) {
@@ -75,10 +71,10 @@ impl Member {
         let fields = format!("Idempotency-Key: {key}\r\nPrefer: wait={}\r\n", self.rng.u8(0..2));
         self.crew.journal.asks(resource);
         let (asked, end) = (tick(), Instant::now() + ttl);
-        let answer = self.asks("POST", "", &fields, &body, &[201]).await?;
+        let answer = self.asks("POST", "leases", &fields, &body, &[201]).await?;
         let (token, fence) = said(&answer)?;
         if self.rng.u8(0..4) == 0
-            && let Some(again) = self.asks("POST", "", &fields, &body, &[201]).await
+            && let Some(again) = self.asks("POST", "leases", &fields, &body, &[201]).await
             && said(&again) != said(&answer)
         {
             self.crew.journal.strange(format!("two leases of one key: {answer} and {again}"));
@@ -97,7 +93,7 @@ impl Member {
         let ttl = Duration::from_millis(2_000);
         let end = Instant::now() + ttl;
         let body = json!({"ttl": "2s"});
-        let path = format!("/{}", held.token);
+        let path = format!("leases/{}", held.token);
         let Some(answer) = self.asks("PUT", &path, "", &body, &[200, 409]).await else { return };
         let before = held.lives();
         if answer.status == 409 && before {
@@ -121,63 +117,31 @@ impl Member {
             lease.until = if lived { at } else { lease.until };
         });
         for _ in 0..self.rng.usize(1..3) {
-            self.asks("DELETE", &format!("/{}", held.token), "", &Value::Null, &[204]).await;
+            self.asks("DELETE", &format!("leases/{}", held.token), "", &Value::Null, &[204]).await;
         }
-    }
-
-    /// Asks until one of these statuses is the answer, or too often.
-    async fn asks(
-        &mut self,
-        method: &str,
-        path: &str,
-        fields: &str,
-        body: &Value,
-        wanted: &[u16],
-    ) -> Option<Answer> {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let head = format!(
-            "{method} /.onceward/leases{path} HTTP/1.1\r\nHost: campaign\r\nAuthorization: Bearer agent-{}\r\n\
-             {fields}Content-Length: {}\r\n\r\n{body}",
-            self.number,
-            body.len()
-        );
-        for _ in 0..TRIES {
-            let answer = timeout(SILENCE, self.line.exchange(head.as_bytes())).await;
-            if answer.is_err() {
-                self.crew.journal.strange(format!("no answer and no end within {SILENCE:?}: {head}"));
-            }
-            let pause = match answer.ok().flatten() {
-                Some(answer) if wanted.contains(&answer.status) => return Some(answer),
-                Some(answer) if answer.is_refusal() && answer.problem().retry == "same-key" => {
-                    let asked = answer.problem().json["retry_after"].as_u64().unwrap_or(1).min(2);
-                    // An impatient one comes at the moment that the lease before ends, as others do.
-                    if self.rng.bool() { 1_000 * asked } else { self.rng.u64(50..500) }
-                }
-                Some(answer) => {
-                    let what = format!("an answer that no rule allows: {head}: {answer}");
-                    self.crew.journal.strange(what);
-                    return None;
-                }
-                None => self.rng.u64(5..100),
-            };
-            sleep(Duration::from_millis(pause)).await;
-        }
-        None
     }
 }
 
 /// Writes down that it lives until shortly before it may end, also when its holder is gone.
 fn witness(crew: &Arc<Crew>, held: &Held) {
-    let (crew, end, index) = (crew.clone(), held.end, held.index);
-    tokio::spawn(async move {
-        sleep_until(end - Duration::from_millis(5)).await;
-        let at = tick();
-        let lives = Instant::now() < end;
+    let (crew, index) = (crew.clone(), held.index);
+    lives_until(held.end, move |at| {
         crew.journal.lease(index, |lease| {
-            if lives && !lease.given_back {
+            if !lease.given_back {
                 lease.until = lease.until.max(at);
             }
         });
+    });
+}
+
+/// Shortly before something may end it has lived until then, unless the moment was missed.
+pub fn lives_until(end: Instant, lived: impl FnOnce(u64) + Send + 'static) {
+    tokio::spawn(async move {
+        sleep_until(end - Duration::from_millis(5)).await;
+        let at = tick();
+        if Instant::now() < end {
+            lived(at);
+        }
     });
 }
 
@@ -194,13 +158,13 @@ pub fn under(attempts: &[Attempt]) -> impl Fn(&Effect) -> Option<u64> {
 }
 
 /// Something with a fence, and when it happened.
-struct Fenced {
-    fence: u64,
-    from: u64,
-    to: u64,
-    is_lease: bool,
-    under: bool,
-    what: String,
+pub struct Fenced {
+    pub fence: u64,
+    pub from: u64,
+    pub to: u64,
+    pub is_lease: bool,
+    pub under: bool,
+    pub what: String,
 }
 
 impl Evidence {
@@ -267,7 +231,7 @@ fn two_at_once(leases: &[Lease]) -> Vec<String> {
 }
 
 /// The first fence that is not above all of what had ended before it began, where only writes of one lease share one.
-fn gone_back(mut all: Vec<Fenced>) -> Option<String> {
+pub fn gone_back(mut all: Vec<Fenced>) -> Option<String> {
     all.sort_by_key(|one| one.from);
     let mut ended: Vec<usize> = (0..all.len()).collect();
     ended.sort_by_key(|n| all[*n].to);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
@@ -35,6 +35,18 @@ pub struct Write {
     pub condition: Condition,
     /// The lease that it is made under.
     pub lease: Option<Held>,
+    /// It asks to be answered before it runs, after at most so many seconds (J1).
+    pub later: Option<u8>,
+    /// The claim of the task that it finishes.
+    pub claim: Option<Finishes>,
+}
+
+/// A task's claim, and its write.
+#[derive(Clone, Debug)]
+pub struct Finishes {
+    pub fence: u64,
+    /// Where it goes with the acknowledgment, in one step (J2).
+    pub ack: Option<String>,
 }
 
 impl Write {
@@ -47,16 +59,32 @@ impl Write {
             Condition::Absent => fields.push(("if-none-match", "*".to_owned())),
         }
         fields.extend(self.lease.as_ref().map(|held| ("onceward-lease", held.token.clone())));
+        fields.extend(self.later.map(|seconds| ("prefer", format!("respond-async, wait={seconds}"))));
+        // The upstream refuses who is late; what goes with an acknowledgment Onceward keeps from being late.
+        let direct = self.claim.as_ref().filter(|claim| claim.ack.is_none());
+        fields.extend(direct.map(|claim| ("x-fence", claim.fence.to_string())));
         fields
     }
 
+    /// Method, path and body, as they are sent.
+    fn sent(&self) -> (&str, &str, Option<Value>) {
+        let Some(Finishes { fence, ack: Some(path) }) = &self.claim else {
+            return (self.method, &self.resource, self.body.clone());
+        };
+        let headers = json!({"X-Claim": fence.to_string()});
+        let write =
+            json!({"method": self.method, "path": self.resource, "headers": headers, "body": self.body});
+        ("POST", path, Some(json!({ "write": write })))
+    }
+
     fn bytes(&self, id: u64) -> Vec<u8> {
-        let mut text = format!("{} {} HTTP/1.1\r\nHost: campaign\r\n", self.method, self.resource);
+        let (method, path, body) = self.sent();
+        let mut text = format!("{method} {path} HTTP/1.1\r\nHost: campaign\r\n");
         text += &format!("Authorization: Bearer agent-{}\r\n", self.agent);
         for (name, value) in self.fields(id) {
             text += &format!("{name}: {value}\r\n");
         }
-        let body = self.body.as_ref().map(Value::to_string).unwrap_or_default();
+        let body = body.as_ref().map(Value::to_string).unwrap_or_default();
         if !body.is_empty() {
             text += "Content-Type: application/json\r\n";
         }
@@ -86,7 +114,22 @@ impl Sender<'_> {
         self.heard(write, id, sent, answer)
     }
 
-    async fn answered(&self, write: &Write, answer: impl Future<Output = Option<Answer>>) -> Option<Answer> {
+    /// Asks for the recorded answer by the operation (K17).
+    pub async fn response(&self, write: &Write) -> Option<(Answer, u64)> {
+        let (id, sent) = (self.journal.id(), tick());
+        let asked = format!(
+            "GET /.onceward/operations/{}/response HTTP/1.1\r\nHost: campaign\r\nAuthorization: Bearer agent-{}\r\n\r\n",
+            write.key, write.agent
+        );
+        let answer = self.answered(write, self.line.exchange(asked.as_bytes())).await;
+        self.heard(write, id, sent, answer)
+    }
+
+    pub(super) async fn answered(
+        &self,
+        write: &Write,
+        answer: impl Future<Output = Option<Answer>>,
+    ) -> Option<Answer> {
         let answer = timeout(SILENCE, answer).await;
         if answer.is_err() {
             self.journal.strange(format!("no answer and no end within {SILENCE:?}: {write:?}"));

@@ -49,6 +49,11 @@ impl Settings {
         if matches!(self.store.as_str(), "disk" | "memory") { 1 } else { 3 }
     }
 
+    /// Whether writes may be accepted before they run: only where the store outlives its process.
+    pub fn jobs(&self) -> bool {
+        self.store != "memory"
+    }
+
     pub fn short(store: &str, seconds: u64) -> Settings {
         Settings {
             seed: fastrand::u64(..1_000_000),

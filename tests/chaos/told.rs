@@ -21,6 +21,14 @@ pub fn operation(agent: usize, key: &str) -> String {
     RecordId::new(Space::Enforced, &principal, key).to_text()
 }
 
+/// Operations that readers were told are unknown; nothing where one of them missed something.
+pub fn unknown(readings: &[Reading]) -> Option<HashSet<String>> {
+    let whole = readings.iter().all(|reading| reading.ended && reading.gone.is_empty());
+    let told = readings.iter().flat_map(|reading| &reading.told).filter(|told| told.kind == "unknown");
+    let operation = |told: &Told| told.data["operation"].as_str().unwrap_or_default().to_owned();
+    (whole && !readings.is_empty()).then(|| told.map(operation).collect())
+}
+
 pub struct Reader<'a> {
     pub evidence: &'a Evidence,
     pub readings: &'a [Reading],
@@ -64,7 +72,7 @@ impl Reader<'_> {
         let mut keys: HashMap<&str, Of> = HashMap::new();
         for attempt in &self.evidence.attempts {
             let of = keys.entry(&attempt.key).or_insert_with(|| Of::new(attempt));
-            let heard = attempt.heard.as_ref().filter(|heard| heard.refusal.is_none());
+            let heard = attempt.heard.as_ref().filter(|heard| heard.refusal.is_none() && !heard.accepted);
             // 204 is an operator's word.
             of.done |= heard.is_some_and(|heard| (200..300).contains(&heard.status) && heard.status != 204);
         }

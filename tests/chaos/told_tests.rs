@@ -19,6 +19,7 @@ fn effect(key: &str, started: u64) -> Effect {
         key: Some(key.to_owned()),
         attempt: None,
         fence: Some(started),
+        claim: None,
         resource: RESOURCE.to_owned(),
         method: "POST".to_owned(),
         body: Vec::new(),
@@ -29,7 +30,7 @@ fn effect(key: &str, started: u64) -> Effect {
 }
 
 fn done(key: &str) -> Attempt {
-    let heard = Heard { status: 200, refusal: None, recorded: true, replayed: false, print: 0, body: 0 };
+    let heard = Heard { status: 200, recorded: true, ..Heard::default() };
     let (key, resource, heard) = (key.to_owned(), RESOURCE.to_owned(), Some(heard));
     Attempt { id: 0, agent: 1, key, resource, lease: None, sent: 0, at: 99, heard }
 }
@@ -41,9 +42,8 @@ fn evidence() -> Evidence {
     Evidence {
         effects: vec![effect("a", 10), effect("b", 20)],
         attempts: vec![done("a"), done("b")],
-        histories: BTreeMap::new(),
         leases: vec![lease],
-        start: None,
+        ..Evidence::default()
     }
 }
 

@@ -1,22 +1,30 @@
 //! The ledger's promises, held against what it did and what the agents were told.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::claimed::{Claim, Said};
 use super::courses::course_of;
 use super::history::{Operation, Value, Verdict, judge, shortest};
+use super::jobs::State;
 use super::journal::{Attempt, Heard, Refused, hash};
 use super::leases::{Lease, under};
 use crate::harness::ledger::Effect;
 
 /// Refusals that come before the record is looked at (R7), or instead of it. They speak of their request alone.
-const BEFORE_THE_RECORD: [&str; 5] =
+pub const BEFORE_THE_RECORD: [&str; 5] =
     ["shutting-down", "too-many-connections", "store-unavailable", "request-timeout", "key-reused"];
 
+#[derive(Default)]
 pub struct Evidence {
     pub effects: Vec<Effect>,
     pub attempts: Vec<Attempt>,
     pub histories: BTreeMap<String, Vec<Operation>>,
     pub leases: Vec<Lease>,
+    pub states: Vec<State>,
+    pub claims: Vec<Claim>,
+    pub said: Vec<Said>,
+    /// Operations of which readers were told that they are unknown; nothing where a reader missed something.
+    pub unknown: Option<HashSet<String>>,
     /// What every register held at first.
     pub start: Value,
 }
@@ -66,6 +74,8 @@ impl Evidence {
         }
         found.extend(self.on_resources());
         found.extend(self.on_leases());
+        found.extend(self.on_jobs());
+        found.extend(self.on_claims());
         found
             .extend(self.histories.iter().filter_map(|(resource, history)| self.register(resource, history)));
         found
@@ -138,22 +148,10 @@ impl Of<'_> {
         let effect = self.effects.first();
         let mut recorded: Option<&Attempt> = None;
         for attempt in &self.attempts {
-            let Some(heard) = &attempt.heard else { continue };
-            if let Some(refused) = &heard.refusal {
-                found.extend(self.refused(attempt, &refused.code, &refused.executed));
-                continue;
-            }
-            let done = (200..300).contains(&heard.status);
-            // 204 without a body is an operator's word.
-            let told = done && heard.status != 204;
-            if done && effect.is_none_or(|effect| effect.started > attempt.at) {
-                found.push(format!("attempt {} was told of an effect that is none", attempt.id));
-            }
-            if told && effect.is_some_and(|effect| hash(&effect.answer[..]) != heard.body) {
-                found.push(format!("attempt {} was told another result than the upstream's", attempt.id));
-            }
-            if done && !heard.recorded {
-                found.push(format!("attempt {} got a result that will not be replayed", attempt.id));
+            let Some(heard) = attempt.heard.as_ref().filter(|heard| !heard.accepted) else { continue };
+            match &heard.refusal {
+                Some(refused) => found.extend(self.refused(attempt, refused, heard.recorded)),
+                None => found.extend(told_otherwise(attempt, heard, effect)),
             }
             if !heard.recorded {
                 continue;
@@ -168,12 +166,16 @@ impl Of<'_> {
     }
 
     /// What a refusal says of the effect has to be so.
-    fn refused(&self, attempt: &Attempt, code: &str, executed: &str) -> Option<String> {
+    fn refused(&self, attempt: &Attempt, refused: &Refused, kept: bool) -> Option<String> {
+        let Refused { code, executed, .. } = refused;
         let id = attempt.id.to_string();
         let own = self.effects.iter().any(|effect| effect.attempt.as_ref() == Some(&id));
         let before = self.effects.iter().any(|effect| effect.ended < attempt.sent);
-        let speaks_of_the_key = !BEFORE_THE_RECORD.contains(&code);
-        match executed {
+        let speaks_of_the_key = !BEFORE_THE_RECORD.contains(&&**code);
+        match &**executed {
+            "no" if kept && !self.effects.is_empty() => {
+                Some(format!("attempt {id} was told `no` by {code} for good, and there is an effect"))
+            }
             "no" if own => Some(format!("attempt {id} was told `no` by {code}, and had the effect")),
             "no" if before && speaks_of_the_key => {
                 Some(format!("attempt {id} was told `no` by {code} after the effect of another"))
@@ -194,7 +196,7 @@ impl Of<'_> {
         let later = self.attempts.iter().filter(|one| one.sent > first);
         let forgot = later.filter(|one| {
             one.heard.as_ref().is_some_and(|heard| match &heard.refusal {
-                Some(refused) => !BEFORE_THE_RECORD.contains(&refused.code.as_str()),
+                Some(refused) => !heard.replayed && !BEFORE_THE_RECORD.contains(&refused.code.as_str()),
                 None => !heard.replayed,
             })
         });
@@ -222,12 +224,31 @@ impl Of<'_> {
     }
 }
 
+/// What a result says has to be what the upstream did.
+fn told_otherwise(attempt: &Attempt, heard: &Heard, effect: Option<&&Effect>) -> Vec<String> {
+    let mut found = Vec::new();
+    let done = (200..300).contains(&heard.status);
+    // 204 without a body is an operator's word.
+    let told = done && heard.status != 204;
+    if done && effect.is_none_or(|effect| effect.started > attempt.at) {
+        found.push(format!("attempt {} was told of an effect that is none", attempt.id));
+    }
+    if told && effect.is_some_and(|effect| hash(&effect.answer[..]) != heard.body) {
+        found.push(format!("attempt {} was told another result than the upstream's", attempt.id));
+    }
+    if done && !heard.recorded {
+        found.push(format!("attempt {} got a result that will not be replayed", attempt.id));
+    }
+    found
+}
+
 fn heard(heard: &Heard) -> String {
-    let Heard { status, refusal, recorded, replayed, .. } = heard;
+    let Heard { status, refusal, recorded, replayed, accepted, .. } = heard;
     match refusal {
         Some(Refused { code, executed, detail }) => {
-            format!("{status} {code}, executed: {executed}, {detail:?}")
+            format!("{status} {code}, executed: {executed}, recorded: {recorded}, {detail:?}")
         }
+        None if *accepted => format!("{status}, accepted"),
         None => format!("{status}, recorded: {recorded}, replayed: {replayed}"),
     }
 }

@@ -1,7 +1,5 @@
 //! The verdict against evidence that is known to be bad.
 
-use std::collections::BTreeMap;
-
 use super::journal::{Attempt, Heard, Refused, hash};
 use super::leases::Lease;
 use super::verdict::Evidence;
@@ -12,6 +10,7 @@ fn effect(key: &str, attempt: u64, fence: u64, started: u64, ended: u64) -> Effe
         key: Some(key.to_owned()),
         attempt: Some(attempt.to_string()),
         fence: Some(fence),
+        claim: None,
         resource: "/queue/0".to_owned(),
         method: "POST".to_owned(),
         body: Vec::new(),
@@ -28,19 +27,17 @@ fn attempt(id: u64, key: &str, sent: u64, at: u64, heard: Option<Heard>) -> Atte
 
 fn done(replayed: bool, print: u64) -> Option<Heard> {
     let body = hash(&b"done"[..]);
-    Some(Heard { status: 200, refusal: None, recorded: true, replayed, print, body })
+    Some(Heard { status: 200, recorded: true, replayed, print, body, ..Heard::default() })
 }
 
 fn refused(code: &str, executed: &str) -> Option<Heard> {
     let (code, executed) = (code.to_owned(), executed.to_owned());
     let refusal = Some(Refused { code, executed, detail: String::new() });
-    Some(Heard { status: 409, refusal, recorded: false, replayed: false, print: 0, body: 0 })
+    Some(Heard { status: 409, refusal, ..Heard::default() })
 }
 
 fn breaches(effects: Vec<Effect>, attempts: Vec<Attempt>) -> String {
-    Evidence { effects, attempts, histories: BTreeMap::new(), leases: Vec::new(), start: None }
-        .breaches()
-        .join("\n")
+    Evidence { effects, attempts, ..Evidence::default() }.breaches().join("\n")
 }
 
 #[test]
@@ -103,7 +100,7 @@ fn lease(fence: u64, asked: u64, until: u64) -> Lease {
 }
 
 fn on_leases(effects: Vec<Effect>, attempts: Vec<Attempt>, leases: Vec<Lease>) -> String {
-    Evidence { effects, attempts, histories: BTreeMap::new(), leases, start: None }.breaches().join("\n")
+    Evidence { effects, attempts, leases, ..Evidence::default() }.breaches().join("\n")
 }
 
 // L1, L2, L3, L4

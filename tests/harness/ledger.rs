@@ -45,6 +45,8 @@ pub struct Effect {
     /// The request that had the effect, by the `X-Attempt` its agent gave it.
     pub attempt: Option<String>,
     pub fence: Option<u64>,
+    /// That of the claim on the task that it finishes, by `X-Fence` or `X-Claim`.
+    pub claim: Option<u64>,
     pub resource: String,
     pub method: String,
     pub body: Vec<u8>,
@@ -73,6 +75,8 @@ struct Book {
     documents: BTreeMap<String, (Value, u64)>,
     effects: Vec<Effect>,
     revisions: u64,
+    /// The highest fence of a claim that each document was written under.
+    claims: HashMap<String, u64>,
     /// The answers under `/rerun/`, where this upstream honors keys itself.
     honored: HashMap<String, Reply>,
 }
@@ -131,6 +135,11 @@ impl Ledger {
 
     pub fn document(&self, path: &str) -> Option<Value> {
         self.shared.book.lock().documents.get(path).map(|(document, _)| document.clone())
+    }
+
+    /// The documents under a path that have this status.
+    pub fn listed(&self, path: &str, status: &str) -> Vec<Value> {
+        listed(&self.shared.book.lock(), path, status)
     }
 
     pub fn effects(&self) -> Vec<Effect> {
@@ -204,12 +213,23 @@ fn key_of(seen: &Seen) -> Option<String> {
     seen.field("idempotency-key").map(|key| key.trim_matches('"').to_owned())
 }
 
-/// Reads, or changes and writes the effect down. `POST {"add": n}` adds to `value`; PATCH merges; PUT replaces.
+fn listed(book: &Book, path: &str, status: &str) -> Vec<Value> {
+    let under = format!("{path}/");
+    let documents = book.documents.iter().filter(|(place, _)| place.starts_with(&under));
+    let of_status = documents.filter(|(_, (document, _))| document["status"] == status);
+    of_status.map(|(_, (document, _))| document.clone()).collect()
+}
+
+/// Reads, or changes and writes the effect down. `POST {"add": n}` adds to `value`; PATCH merges; PUT replaces. A GET
+/// with `?status=` lists what is under its path; a write whose `X-Fence` is below one seen before has no effect.
 fn perform(book: &mut Book, seen: &Seen, started: u64, tags: bool) -> Reply {
     let path = seen.target.split('?').next().unwrap_or_default().to_owned();
     let current = book.documents.get(&path).cloned();
     let tag = current.as_ref().map(|(_, revision)| format!("\"r{revision}\""));
     if matches!(seen.method.as_str(), "GET" | "HEAD") {
+        if let Some((_, status)) = seen.target.split_once("?status=") {
+            return Reply::json(200, &listed(book, &path, status).into());
+        }
         return match current {
             Some((document, revision)) => tagged(Reply::json(200, &document), tags, revision),
             None => Reply::json(404, &json!({"missing": path})),
@@ -222,6 +242,15 @@ fn perform(book: &mut Book, seen: &Seen, started: u64, tags: bool) -> Reply {
     if tag.is_some() && seen.field("if-none-match").as_deref() == Some("*") {
         return Reply::json(412, &json!({"stale": true}));
     }
+    let number =
+        |name: &str| seen.field(name).map(|fence| fence.parse::<u64>().expect("a fence is a number"));
+    let shown = number("x-fence");
+    let claim = shown.or_else(|| number("x-claim"));
+    let highest = book.claims.entry(path.clone()).or_default();
+    if shown.is_some_and(|shown| shown < *highest) {
+        return Reply::json(409, &json!({"late": true}));
+    }
+    *highest = claim.unwrap_or_default().max(*highest);
     let sent = serde_json::from_slice(&seen.body).unwrap_or(Value::Null);
     book.revisions += 1;
     let revision = book.revisions;
@@ -234,7 +263,8 @@ fn perform(book: &mut Book, seen: &Seen, started: u64, tags: bool) -> Reply {
     book.effects.push(Effect {
         key: key_of(seen),
         attempt: seen.field("x-attempt"),
-        fence: seen.field("onceward-fence").map(|fence| fence.parse().expect("a fence is a number")),
+        fence: number("onceward-fence"),
+        claim,
         resource: path,
         method: seen.method.clone(),
         body: seen.body.clone(),
