@@ -3,6 +3,8 @@
 pub(super) mod cells;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub(super) mod shared;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(super) mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;

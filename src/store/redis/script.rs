@@ -22,6 +22,11 @@ impl Script {
         Self { code, hash }
     }
 
+    /// By which a server is asked for it.
+    pub(super) fn hash(&self) -> &str {
+        &self.hash
+    }
+
     /// Makes it known to a server, so that its first use is one round trip too.
     pub(super) fn load(&self) -> Cmd {
         let mut command = redis::cmd("SCRIPT");
@@ -144,7 +149,7 @@ impl Call {
         if whole {
             command.arg("EVAL").arg(&self.script.code);
         } else {
-            command.arg("EVALSHA").arg(&self.script.hash);
+            command.arg("EVALSHA").arg(self.script.hash());
         }
         command.arg(0).arg(prefix).arg(epoch);
         for argument in &self.arguments {

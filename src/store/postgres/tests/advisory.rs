@@ -7,10 +7,10 @@ use tokio::time::Instant;
 use tokio_postgres::Client;
 
 use super::servers::PgBouncer;
-use super::wire::Wire;
-use super::{case_of, look, options, schema, server, servers};
+use super::{behind, case_of, look, options, schema, server, servers};
 use crate::protocol::record::{Owner, Phase, ResourceId};
 use crate::store::conformance::shared::claim_in_turn;
+use crate::store::conformance::wire::Wire;
 use crate::store::conformance::{answer, done, forwarded, id, record, unknown};
 use crate::store::postgres::{Options, Postgres};
 use crate::store::shared::{Grant, Lapsed, TurnEnd, Turned, Wish};
@@ -274,7 +274,7 @@ async fn a_turn_is_the_same_in_the_next_life() {
     let schema = schema();
     let wire = Wire::to(server().await.port()).await;
     let alive = Duration::from_secs(3600);
-    let store = Postgres::open(Options { alive, ..locked(&wire.url(), &schema) }).await.unwrap();
+    let store = Postgres::open(Options { alive, ..locked(&behind(&wire), &schema) }).await.unwrap();
     let first = store.core.instance();
 
     wire.lose_the_reply_to("claim_2");

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::wire::Wire;
-use super::{look, open, schema, server};
+use super::{behind, look, open, schema, server};
 use crate::protocol::record::Owner;
 use crate::store::cells::Kind;
+use crate::store::conformance::wire::Wire;
 use crate::store::conformance::{done, id, record};
 use crate::store::{Before, Cell, CellId, Change, Claimed, Event, Place, Put, Store, Swap};
 
@@ -46,7 +46,7 @@ async fn at_last<F: Future<Output = Result<bool, crate::store::StoreError>>>(mut
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_reply_tells_nothing_twice() {
     let wire = Wire::to(server().await.port()).await;
-    let store = open(&wire.url(), &schema()).await;
+    let store = open(&behind(&wire), &schema()).await;
     let start = store.last_event().await.unwrap();
     wire.lose_the_reply_to("swap_3");
     at_last(|| store.swap(tells(1, "swapped"), NOW)).await;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::wire::Wire;
-use super::{look, options, schema, server, servers};
+use super::{behind, look, options, schema, server, servers};
 use crate::protocol::record::{Owner, Phase, Record, ResourceId, State};
 use crate::store::conformance::shared::claim_in_turn;
+use crate::store::conformance::wire::Wire;
 use crate::store::conformance::{answer, done, forwarded, id, mark, record};
 use crate::store::postgres::{Options, Postgres};
 use crate::store::shared::{News, TurnEnd, Turned, Wish};
@@ -57,7 +57,7 @@ async fn is_done(store: &Postgres, n: u64) -> bool {
 async fn a_lost_reply_is_asked_for_again() {
     let wire = Wire::to(server().await.port()).await;
     let options =
-        Options { connections: 1, alive: Duration::from_secs(600), ..options(&wire.url(), &schema()) };
+        Options { connections: 1, alive: Duration::from_secs(600), ..options(&behind(&wire), &schema()) };
     let store = Postgres::open(options).await.unwrap();
     let resource = ResourceId::new("/d");
     let wish = || Wish { resource, name: "/d".into(), token: Owner(1) };

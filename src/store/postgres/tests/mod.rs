@@ -14,7 +14,6 @@ mod sizes;
 mod starts;
 mod steps;
 mod trips;
-mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,11 +26,17 @@ use tokio_postgres::{Client, NoTls};
 use super::{Options, Postgres};
 use crate::store::Store;
 use crate::store::conformance::shared::SharedCase;
+use crate::store::conformance::wire::Wire;
 
 /// A server that all share who do not break it; ended by its guard.
 pub(super) async fn server() -> &'static servers::Postgres {
     static SERVER: OnceCell<servers::Postgres> = OnceCell::const_new();
     SERVER.get_or_init(servers::Postgres::start).await
+}
+
+/// The URL of a server behind a wire.
+pub(super) fn behind(wire: &Wire) -> String {
+    format!("postgres://postgres:secret@127.0.0.1:{}/postgres", wire.port())
 }
 
 /// A schema that nobody else has.

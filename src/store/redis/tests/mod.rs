@@ -4,6 +4,7 @@ mod beside;
 mod costs;
 mod failover;
 mod faults;
+mod lost;
 mod model;
 mod refusals;
 mod round_trips;

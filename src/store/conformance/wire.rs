@@ -8,18 +8,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// The statement whose reply is to be lost.
-type Lost = Arc<Mutex<Option<&'static str>>>;
+/// The word of the request whose reply is to be lost.
+type Lost = Arc<Mutex<Option<String>>>;
 
 /// Connections to one server, in our hands.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     port: u16,
     lost: Lost,
     accepting: JoinHandle<()>,
 }
 
 impl Wire {
-    pub(super) async fn to(port: u16) -> Self {
+    pub(crate) async fn to(port: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let own = listener.local_addr().unwrap().port();
         let lost = Lost::default();
@@ -35,18 +35,19 @@ impl Wire {
         Self { port: own, lost, accepting }
     }
 
-    pub(super) fn url(&self) -> String {
-        format!("postgres://postgres:secret@127.0.0.1:{}/postgres", self.port)
+    /// Where a store connects instead.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
-    /// The reply to the next statement with this word in it is lost, and its connection with it. Others go on: a
+    /// The reply to the next request with this word in it is lost, and its connection with it. Others go on: a
     /// session that listens is looked after now and then.
-    pub(super) fn lose_the_reply_to(&self, word: &'static str) {
-        *self.lost.lock().unwrap() = Some(word);
+    pub(crate) fn lose_the_reply_to(&self, word: &str) {
+        *self.lost.lock().unwrap() = Some(word.to_owned());
     }
 
     /// Whether it was.
-    pub(super) fn has_lost(&self) -> bool {
+    pub(crate) fn has_lost(&self) -> bool {
         self.lost.lock().unwrap().is_none()
     }
 }
@@ -66,7 +67,8 @@ async fn pass(client: TcpStream, server: TcpStream, lost: Lost) {
         while let Ok(n @ 1..) = from_client.read(&mut bytes).await {
             {
                 let mut lost = lost.lock().unwrap();
-                if lost.is_some_and(|word| bytes[..n].windows(word.len()).any(|at| at == word.as_bytes())) {
+                let is_it = |word: &String| bytes[..n].windows(word.len()).any(|at| at == word.as_bytes());
+                if lost.as_ref().is_some_and(is_it) {
                     *lost = None;
                     loses.send_replace(true);
                 }
