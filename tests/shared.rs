@@ -1,5 +1,7 @@
 //! Several proxies on one store act as one (S3, Q4): on a real Redis and on a real Postgres, each started here.
 
+mod failover;
+mod tls;
 mod trips;
 
 use std::time::{Duration, Instant};

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use super::upstream::Seen;
-use super::{Answer, Reply, Upstream};
+use super::{Answer, Gate, Reply, Upstream};
 
 /// One order over everything that happens in a test process.
 pub fn tick() -> u64 {
@@ -24,6 +24,8 @@ pub enum Fault {
     None,
     /// Works for so long.
     Slow(Duration),
+    /// Works when the gate is open.
+    Held(Gate),
     /// Does the work, then closes instead of answering.
     Drop,
     /// Does the work, then cuts the answer in its middle.
@@ -175,6 +177,7 @@ impl Shared {
             Fault::Lose => return Reply::ok("").cut(),
             Fault::Refuse(status) => return Reply::json(status, &json!({"refused": true})),
             Fault::Slow(time) => tokio::time::sleep(time).await,
+            Fault::Held(ref gate) => gate.passed().await,
             Fault::Late(time) => {
                 tokio::spawn(async move {
                     tokio::time::sleep(time).await;
@@ -189,7 +192,12 @@ impl Shared {
             Fault::Drop => reply.cut(),
             Fault::Cut => reply.cut_after(1),
             Fault::Fail(status) => Reply::json(status, &json!({"failed": true})),
-            Fault::None | Fault::Slow(_) | Fault::Late(_) | Fault::Lose | Fault::Refuse(_) => reply,
+            Fault::None
+            | Fault::Slow(_)
+            | Fault::Held(_)
+            | Fault::Late(_)
+            | Fault::Lose
+            | Fault::Refuse(_) => reply,
         }
     }
 

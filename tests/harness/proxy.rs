@@ -15,6 +15,8 @@ use super::{Upstream, within};
 pub struct Proxy {
     child: Child,
     directory: TempDir,
+    /// The file of root certificates that it is given instead of the system's.
+    roots: Option<String>,
     address: String,
     admin: Option<String>,
 }
@@ -51,18 +53,27 @@ impl Proxy {
 
     /// Gives the log back where the process ends instead of listening.
     pub async fn try_start(config: &str) -> Result<Proxy, String> {
+        Proxy::start_with(config, None).await
+    }
+
+    /// The same, trusting the authority in that file and no other.
+    pub async fn trusting(authority: &str, config: &str) -> Result<Proxy, String> {
+        Proxy::start_with(config, Some(authority.to_owned())).await
+    }
+
+    async fn start_with(config: &str, roots: Option<String>) -> Result<Proxy, String> {
         let directory = TempDir::new().expect("a temporary directory");
         fs::write(directory.path().join("onceward.toml"), on_free_ports(config))
             .expect("a configuration file");
-        let (child, ready) = spawn(directory.path());
-        let mut proxy = Proxy { child, directory, address: String::new(), admin: None };
+        let (child, ready) = spawn(directory.path(), roots.as_deref());
+        let mut proxy = Proxy { child, directory, roots, address: String::new(), admin: None };
         proxy.ready(ready).await?;
         Ok(proxy)
     }
 
     /// Starts the process anew in the same directory, on new ports, after `kill` or `terminate`.
     pub async fn restart(&mut self) {
-        let (child, ready) = spawn(self.directory.path());
+        let (child, ready) = spawn(self.directory.path(), self.roots.as_deref());
         self.child = child;
         let restarted = self.ready(ready).await;
         restarted.unwrap_or_else(|log| panic!("the proxy did not start again:\n{log}"));
@@ -191,13 +202,14 @@ impl Drop for Proxy {
 }
 
 /// Starts the binary; the channel gives its first line, or closes when it ends without one.
-fn spawn(directory: &Path) -> (Child, oneshot::Receiver<String>) {
+fn spawn(directory: &Path, roots: Option<&str>) -> (Child, oneshot::Receiver<String>) {
     let log = File::options().create(true).append(true).open(directory.join("log")).expect("a log file");
     let mut child = Command::new(env!("CARGO_BIN_EXE_onceward"))
         .arg("serve")
         .arg("--config")
         .arg(directory.join("onceward.toml"))
         .current_dir(directory)
+        .envs(roots.map(|roots| ("SSL_CERT_FILE", roots)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)

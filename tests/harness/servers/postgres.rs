@@ -13,6 +13,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use certificates::{Certificates, place};
+
+#[allow(clippy::duplicate_mod, reason = "each server's file stands alone, in the tests of the library too")]
+#[path = "certificates.rs"]
+pub mod certificates;
+
 /// How long a server may take to start, stop or answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -52,7 +58,7 @@ struct Server {
 pub struct Postgres {
     server: Server,
     port: u16,
-    certificates: Option<tempfile::TempDir>,
+    certificates: Option<Certificates>,
 }
 
 /// One PgBouncer.
@@ -90,17 +96,16 @@ impl Postgres {
 
     /// One that speaks TLS too, by a name that [`Self::authority`] vouches for.
     pub async fn with_tls() -> Self {
-        let folder = certificates();
-        let path = |name: &str| text(&folder.path().join(name));
-        let certificate = format!("ssl_cert_file={}", path("server.pem"));
-        let key = format!("ssl_key_file={}", path("server.key"));
+        let certificates = Certificates::made_for(server_user());
+        let certificate = format!("ssl_cert_file={}", place(certificates.folder(), "server.pem"));
+        let key = format!("ssl_key_file={}", place(certificates.folder(), "server.key"));
         let started = Self::with(&["ssl=on", &certificate, &key]).await;
-        Self { certificates: Some(folder), ..started }
+        Self { certificates: Some(certificates), ..started }
     }
 
     /// A file with the certificate that all others are made by.
     pub fn authority(&self) -> String {
-        text(&self.certificates.as_ref().expect("a server with TLS").path().join("ca.pem"))
+        self.certificates.as_ref().expect("a server with TLS").authority()
     }
 
     pub fn port(&self) -> u16 {
@@ -259,26 +264,6 @@ fn guard(folder: &Path, command: &[String], stop: &str) -> Child {
 fn signal(name: &str, pid: &str) {
     // A child may have ended by itself.
     Command::new("kill").args([name, pid]).stderr(Stdio::null()).status().expect("kill");
-}
-
-/// An authority, and a certificate that it gave to this machine's loopback address.
-fn certificates() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder for certificates");
-    if let Some((user, group)) = server_user() {
-        chown(folder.path(), Some(user), Some(group)).expect("a folder of the servers' own");
-    }
-    fs::write(folder.path().join("names"), "subjectAltName = IP:127.0.0.1\nbasicConstraints = CA:FALSE\n")
-        .expect("the names of a server");
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
-    for arguments in [
-        format!("req -x509 {key} -subj /CN=authority -keyout ca.key -out ca.pem"),
-        format!("req {key} -subj /CN=server -keyout server.key -out server.csr"),
-        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.pem"
-            .to_owned(),
-    ] {
-        run(as_server(Command::new("openssl")).args(arguments.split(' ')).current_dir(folder.path()));
-    }
-    folder
 }
 
 /// A data folder as a fresh one is, made once; removed when this process is gone.

@@ -14,6 +14,12 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
+use certificates::{Certificates, place};
+
+#[allow(clippy::duplicate_mod, reason = "each server's file stands alone, in the tests of the library too")]
+#[path = "certificates.rs"]
+pub mod certificates;
+
 /// How long a server may take to start, stop or answer.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -41,7 +47,10 @@ struct Program {
 /// One broker.
 pub struct RabbitMq {
     folder: tempfile::TempDir,
+    certificates: Certificates,
     port: u16,
+    /// Within TLS.
+    tls_port: u16,
     /// Of the distribution, and of the port mapper.
     ports: (u16, u16),
     mapper: Program,
@@ -60,13 +69,16 @@ impl RabbitMq {
         let began = Instant::now();
         loop {
             let folder = tempfile::tempdir().expect("a folder for a broker");
-            let (port, ports) = (free_port(), (free_port(), free_port()));
+            let certificates = Certificates::made_for(None);
+            let (port, tls_port, ports) = (free_port(), free_port(), (free_port(), free_port()));
             fs::write(folder.path().join("plugins"), "[].\n").expect("a list of plugins");
+            let settings = settings(tls_port, certificates.folder());
+            fs::write(folder.path().join("rabbitmq.conf"), settings).expect("a file of settings");
             let mut mapper = Command::new("epmd");
             mapper.args(["-port", &ports.1.to_string(), "-address", "127.0.0.1"]);
             let mapper = Program::start(folder.path(), "epmd", mapper);
             let broker = Program::start(folder.path(), "broker", server(folder.path(), port, ports));
-            let mut started = Self { folder, port, ports, mapper, broker };
+            let mut started = Self { folder, certificates, port, tls_port, ports, mapper, broker };
             // Another may have taken a port in between.
             if started.answers().await {
                 return started;
@@ -81,6 +93,16 @@ impl RabbitMq {
 
     pub fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+    }
+
+    /// The same within TLS.
+    pub fn tls_url(&self) -> String {
+        format!("amqps://guest:guest@127.0.0.1:{}/%2f", self.tls_port)
+    }
+
+    /// A file with the certificate that its own is made by.
+    pub fn authority(&self) -> String {
+        self.certificates.authority()
     }
 
     /// Ends it as a power cut would, or what of one a process can see.
@@ -165,8 +187,8 @@ impl RabbitMq {
     async fn answers(&mut self) -> bool {
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
-            // Its port opens as the last thing of all.
-            if TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.is_ok() {
+            // Its ports open as the last thing of all, this one after the other.
+            if TcpStream::connect((Ipv4Addr::LOCALHOST, self.tls_port)).await.is_ok() {
                 return self.broker.runs() && self.mapper.runs();
             }
             if !self.broker.runs() {
@@ -237,6 +259,13 @@ fn server(folder: &Path, port: u16, ports: (u16, u16)) -> Command {
     server
 }
 
+/// That it speaks TLS too. A client need not show who it is.
+fn settings(port: u16, certificates: &Path) -> String {
+    let files = [("cacertfile", "ca.pem"), ("certfile", "server.pem"), ("keyfile", "server.key")];
+    let files = files.map(|(name, file)| format!("ssl_options.{name} = {}\n", place(certificates, file)));
+    format!("listeners.ssl.1 = 127.0.0.1:{port}\n{}", files.concat())
+}
+
 /// Where everything is, and what it is called.
 fn names(folder: &Path, port: u16, ports: (u16, u16)) -> Vec<(&'static str, String)> {
     let path = |name: &str| folder.join(name).to_str().expect("a path in UTF-8").to_owned();
@@ -252,7 +281,7 @@ fn names(folder: &Path, port: u16, ports: (u16, u16)) -> Vec<(&'static str, Stri
         ("RABBITMQ_SCHEMA_DIR", path("schema")),
         ("RABBITMQ_GENERATED_CONFIG_DIR", path("generated")),
         ("RABBITMQ_CONF_ENV_FILE", path("none")),
-        ("RABBITMQ_CONFIG_FILE", path("none")),
+        ("RABBITMQ_CONFIG_FILE", path("rabbitmq.conf")),
         ("RABBITMQ_ADVANCED_CONFIG_FILE", path("none")),
         ("RABBITMQ_ENABLED_PLUGINS_FILE", path("plugins")),
         ("RABBITMQ_PID_FILE", path("beam.pid")),

@@ -5,12 +5,18 @@
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
+
+use certificates::place;
+
+#[allow(clippy::duplicate_mod, reason = "each server's file stands alone, in the tests of the library too")]
+#[path = "certificates.rs"]
+pub mod certificates;
 
 /// How long a server may take to start, stop or answer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -35,13 +41,79 @@ impl Said {
     }
 }
 
+/// A primary, its replica, and a Sentinel that watches both.
+pub struct Watched {
+    pub primary: Redis,
+    pub replica: Redis,
+    pub sentinel: Redis,
+}
+
+/// What a primary asks for whose replicas are cut off.
+const UNKNOWN: &str = "unknown to the replica";
+
+impl Watched {
+    pub async fn start() -> Self {
+        Self::over(Redis::start().await).await
+    }
+
+    /// Over this primary; within TLS if it is.
+    pub async fn over(primary: Redis) -> Self {
+        let replica = Redis::replica_of(&primary).await;
+        replica.reaches("master_link_status", "up").await;
+        let sentinel = Redis::sentinel_of(&primary).await;
+        let began = Instant::now();
+        let asked = ["SENTINEL", "REPLICAS", "watched"];
+        while !matches!(sentinel.ask(&asked).await, Said::List(list) if !list.is_empty()) {
+            assert!(began.elapsed() < PATIENCE, "the Sentinel does not find the replica");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Self { primary, replica, sentinel }
+    }
+
+    /// As a store's configuration names it.
+    pub fn url(&self) -> String {
+        format!("redis+sentinel://127.0.0.1:{}/watched/1", self.sentinel.port())
+    }
+
+    /// Waits until the replica has all that the primary has done up to now.
+    pub async fn is_copied(&self) {
+        let done = offset(&self.primary.info("master_repl_offset").await);
+        let began = Instant::now();
+        while offset(&self.replica.info("slave_repl_offset").await) < done {
+            assert!(began.elapsed() < PATIENCE, "the replica does not keep up");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Cuts the replica's connection: it finds that it may not come back, and gets nothing more. Whoever else is
+    /// connected stays so.
+    pub async fn cut(&self) {
+        self.primary.ask(&["CONFIG", "SET", "requirepass", UNKNOWN]).await;
+        let killed = self.primary.ask_as(UNKNOWN, &["CLIENT", "KILL", "TYPE", "replica"]).await;
+        assert_eq!(killed, Said::Number(1));
+    }
+}
+
+fn offset(text: &str) -> u64 {
+    text.parse().expect("a place in what is copied")
+}
+
 /// One running server.
 pub struct Redis {
     program: &'static str,
     settings: Vec<String>,
-    port: u16,
+    ports: Ports,
+    /// Where its certificates are, if it speaks TLS too.
+    certificates: Option<PathBuf>,
     child: Child,
     folder: tempfile::TempDir,
+}
+
+/// Where it listens: plainly, and within TLS if it does.
+#[derive(Clone, Copy)]
+struct Ports {
+    plain: u16,
+    tls: Option<u16>,
 }
 
 impl Redis {
@@ -57,54 +129,64 @@ impl Redis {
 
     /// A Redis with these settings: name, value, name, value.
     pub async fn with(settings: &[&str]) -> Self {
-        let lines =
-            settings.chunks(2).map(|pair| pair.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "));
-        Self::run("redis-server", lines.collect()).await
+        Self::run("redis-server", lines_of(settings), None).await
+    }
+
+    /// One that speaks TLS too, by [`certificates::Certificates`] in that folder. What it is asked here is asked plainly, and all
+    /// else is within TLS: its URL, its replicas, who watches it.
+    pub async fn within_tls(certificates: &Path, settings: &[&str]) -> Self {
+        Self::run("redis-server", lines_of(settings), Some(certificates)).await
     }
 
     /// A replica of another.
     pub async fn replica_of(primary: &Self) -> Self {
-        Self::with(&[
-            "save",
-            "",
-            "replicaof",
-            &format!("127.0.0.1 {}", primary.port),
-            "repl-diskless-sync-delay",
-            "0",
-        ])
-        .await
+        let mut settings = primary.settings.clone();
+        settings.push(format!("replicaof 127.0.0.1 {}", primary.port_of_clients()));
+        settings.push("repl-diskless-sync-delay 0".to_owned());
+        Self::run("redis-server", settings, primary.certificates.as_deref()).await
     }
 
     /// A Sentinel, alone, that watches a primary as `watched` and soon takes it for dead.
     pub async fn sentinel_of(primary: &Self) -> Self {
-        let lines = [
-            format!("sentinel monitor watched 127.0.0.1 {} 1", primary.port),
-            "sentinel down-after-milliseconds watched 500".to_owned(),
+        let mut lines = vec![
+            format!("sentinel monitor watched 127.0.0.1 {} 1", primary.port_of_clients()),
+            // A replica that has heard nothing for ten times as long is not promoted.
+            "sentinel down-after-milliseconds watched 1000".to_owned(),
             "sentinel failover-timeout watched 5000".to_owned(),
         ];
-        Self::run("redis-sentinel", lines.into()).await
+        // Whom its primary knows it knows too.
+        lines.extend(primary.settings.iter().filter(|line| line.starts_with("user ")).cloned());
+        Self::run("redis-sentinel", lines, primary.certificates.as_deref()).await
     }
 
-    async fn run(program: &'static str, settings: Vec<String>) -> Self {
+    async fn run(program: &'static str, settings: Vec<String>, certificates: Option<&Path>) -> Self {
+        let certificates = certificates.map(Path::to_owned);
         let folder = tempfile::tempdir().expect("a folder for a server");
         let began = Instant::now();
         loop {
-            let port = free_port();
-            let mut child = spawn(program, &settings, port, folder.path());
-            // Another may have taken the port in between.
-            if answers(&mut child, port).await {
-                return Self { program, settings, port, child, folder };
+            let ports = Ports { plain: free_port(), tls: certificates.as_ref().map(|_| free_port()) };
+            let mut child = spawn(program, &settings, ports, certificates.as_deref(), folder.path());
+            // Another may have taken a port in between.
+            if answers(&mut child, ports.plain).await {
+                return Self { program, settings, ports, certificates, child, folder };
             }
             assert!(began.elapsed() < PATIENCE, "{program} does not start: {}", log(folder.path()));
         }
     }
 
+    /// Where it is asked plainly.
     pub fn port(&self) -> u16 {
-        self.port
+        self.ports.plain
+    }
+
+    /// Where its clients are: within TLS if it speaks that.
+    pub fn port_of_clients(&self) -> u16 {
+        self.ports.tls.unwrap_or(self.ports.plain)
     }
 
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        let scheme = if self.ports.tls.is_some() { "rediss" } else { "redis" };
+        format!("{scheme}://127.0.0.1:{}", self.port_of_clients())
     }
 
     /// Ends it as a power cut would, or what of one a process can see.
@@ -117,8 +199,9 @@ impl Redis {
     pub async fn start_again(&mut self) {
         let began = Instant::now();
         loop {
-            self.child = spawn(self.program, &self.settings, self.port, self.folder.path());
-            if answers(&mut self.child, self.port).await {
+            let certificates = self.certificates.as_deref();
+            self.child = spawn(self.program, &self.settings, self.ports, certificates, self.folder.path());
+            if answers(&mut self.child, self.ports.plain).await {
                 return;
             }
             assert!(began.elapsed() < PATIENCE, "{} does not start again", self.program);
@@ -141,18 +224,18 @@ impl Redis {
 
     /// Asks it for one thing, on a connection of its own.
     pub async fn ask(&self, words: &[&str]) -> Said {
-        let asked = async { Talk::open(self.port).await?.ask(words).await };
-        match tokio::time::timeout(PATIENCE, asked).await {
-            Ok(Ok(said)) => said,
-            Ok(Err(error)) => panic!("{words:?}: {error}"),
-            Err(_) => panic!("{words:?}: no answer"),
-        }
+        self.try_ask(words).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    async fn try_ask(&self, words: &[&str]) -> std::io::Result<Said> {
+        let asked = async { Talk::open(self.ports.plain).await?.ask(words).await };
+        tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
     }
 
     /// As [`Self::ask`], with a password.
     pub async fn ask_as(&self, password: &str, words: &[&str]) -> Said {
         let asked = async {
-            let mut talk = Talk::open(self.port).await?;
+            let mut talk = Talk::open(self.ports.plain).await?;
             talk.ask(&["AUTH", password]).await?;
             talk.ask(words).await
         };
@@ -165,15 +248,13 @@ impl Redis {
 
     /// One line of `INFO`, by its name.
     pub async fn info(&self, name: &str) -> String {
-        let said = self.ask(&["INFO"]).await;
-        let line = said.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.unwrap_or_default().to_owned()
+        line_of(&self.ask(&["INFO"]).await, name)
     }
 
-    /// Waits until a line of `INFO` is so.
+    /// Waits until a line of `INFO` is so. A Redis that is promoted ends its connections.
     pub async fn reaches(&self, name: &str, value: &str) {
         let began = Instant::now();
-        while self.info(name).await != value {
+        while !self.try_ask(&["INFO"]).await.is_ok_and(|said| line_of(&said, name) == value) {
             assert!(began.elapsed() < PATIENCE, "{name} never was {value}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -181,10 +262,10 @@ impl Redis {
 
     /// Sees every command that it carries out from now on.
     pub async fn monitor(&self) -> Monitor {
-        let mut talk = Talk::open(self.port).await.expect("a connection");
+        let mut talk = Talk::open(self.ports.plain).await.expect("a connection");
         let said = talk.ask(&["MONITOR"]).await.expect("an answer");
         assert_eq!(said, Said::Text("OK".to_owned()));
-        Monitor { talk, asks: Talk::open(self.port).await.expect("a connection") }
+        Monitor { talk, asks: Talk::open(self.ports.plain).await.expect("a connection") }
     }
 }
 
@@ -285,6 +366,31 @@ impl Talk {
     }
 }
 
+/// One line of what `INFO` said.
+fn line_of(said: &Said, name: &str) -> String {
+    let line = said.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_default().to_owned()
+}
+
+/// Settings as lines: name, value, name, value.
+fn lines_of(settings: &[&str]) -> Vec<String> {
+    settings
+        .chunks(2)
+        .map(|pair| pair.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "))
+        .collect()
+}
+
+/// What makes it speak TLS, with its replicas and those who watch it too. A client need not show who it is.
+fn tls(certificates: &Path) -> [String; 5] {
+    [
+        format!("tls-cert-file {}", place(certificates, "server.pem")),
+        format!("tls-key-file {}", place(certificates, "server.key")),
+        format!("tls-ca-cert-file {}", place(certificates, "ca.pem")),
+        "tls-auth-clients no".to_owned(),
+        "tls-replication yes".to_owned(),
+    ]
+}
+
 fn quoted(word: &str) -> String {
     if word.is_empty() { "\"\"".to_owned() } else { word.to_owned() }
 }
@@ -294,23 +400,32 @@ fn free_port() -> u16 {
     probe.local_addr().expect("its address").port()
 }
 
-fn spawn(program: &str, settings: &[String], port: u16, folder: &Path) -> Child {
-    let own = [
-        format!("port {port}"),
+fn spawn(
+    program: &str,
+    settings: &[String],
+    ports: Ports,
+    certificates: Option<&Path>,
+    folder: &Path,
+) -> Child {
+    let mut own = vec![
+        format!("port {}", ports.plain),
         "bind 127.0.0.1".to_owned(),
         format!("dir {}", folder.display()),
         format!("logfile {}/log", folder.display()),
         "daemonize no".to_owned(),
     ];
+    own.extend(ports.tls.map(|port| format!("tls-port {port}")));
+    own.extend(certificates.into_iter().flat_map(tls));
     let file = folder.join("server.conf");
     // A Sentinel writes into its file what it learned, and goes on from there.
     if !file.exists() {
         let lines = own.iter().chain(settings).map(|line| format!("{line}\n")).collect::<String>();
         std::fs::write(&file, lines).expect("a file of settings");
     } else if let Ok(text) = std::fs::read_to_string(&file) {
-        let lines = text.lines().map(|line| match line.starts_with("port ") {
-            true => format!("port {port}\n"),
-            false => format!("{line}\n"),
+        let lines = text.lines().map(|line| match (line.split(' ').next(), ports.tls) {
+            (Some("port"), _) => format!("port {}\n", ports.plain),
+            (Some("tls-port"), Some(port)) => format!("tls-port {port}\n"),
+            _ => format!("{line}\n"),
         });
         std::fs::write(&file, lines.collect::<String>()).expect("a file of settings");
     }

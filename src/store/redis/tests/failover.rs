@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::server::{self, Said};
-use super::{Options, PATIENCE, Redis, now, options, soon};
+use super::server::{self, Watched};
+use super::{Options, Redis, now, options, soon};
 use crate::protocol::record::{Owner, Record, ResourceId, State};
 use crate::store::conformance::{answer, done, id, mark, record};
 use crate::store::shared::Shared;
@@ -17,36 +17,11 @@ async fn claims(store: &Redis, n: u64) -> Result<bool, StoreError> {
     store.claim(id(n), sent(n), now()).await.map(|claimed| matches!(claimed, Claimed::New))
 }
 
-/// A primary, its replica, and a Sentinel that knows both.
-async fn watched() -> (server::Redis, server::Redis, server::Redis) {
-    let primary = server::Redis::start().await;
-    let replica = server::Redis::replica_of(&primary).await;
-    replica.reaches("master_link_status", "up").await;
-    let sentinel = server::Redis::sentinel_of(&primary).await;
-    let began = Instant::now();
-    while !matches!(sentinel.ask(&["SENTINEL", "REPLICAS", "watched"]).await, Said::List(list) if !list.is_empty())
-    {
-        assert!(began.elapsed() < PATIENCE, "the Sentinel does not find the replica");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    (primary, replica, sentinel)
-}
-
-/// Cuts the replica's connection: it finds that it may not come back.
-async fn cut(primary: &server::Redis) {
-    let killed = primary.ask_as("unknown to the replica", &["CLIENT", "KILL", "TYPE", "replica"]).await;
-    assert_eq!(killed, Said::Number(1));
-}
-
-fn by(sentinel: &server::Redis) -> Options {
-    options(format!("redis+sentinel://127.0.0.1:{}/watched/1", sentinel.port()))
-}
-
 // S3, V8: after a failover what was copied is there, under another epoch.
 #[tokio::test]
 async fn a_failover_keeps_what_was_copied() {
-    let (mut primary, replica, sentinel) = watched().await;
-    let store = Redis::open(Options { wait_replicas: 1, ..by(&sentinel) }).await.unwrap();
+    let mut watched = Watched::start().await;
+    let store = Redis::open(Options { wait_replicas: 1, ..options(watched.url()) }).await.unwrap();
     let resource = ResourceId::new("/minted");
     let to = store.next_number().await.unwrap();
     let moved = Move { resource, to, later: None, ends_rest: false };
@@ -57,11 +32,10 @@ async fn a_failover_keeps_what_was_copied() {
     assert!(claims(&store, 2).await.unwrap());
     let tag = store.minted_tag(resource, to);
     assert_eq!(store.minted(resource, now()).await.unwrap(), tag);
-    primary.kill();
-    replica.reaches("role", "master").await;
+    watched.primary.kill();
+    watched.replica.reaches("role", "master").await;
     let two = soon("the replica is the store", || async {
-        let alone = Options { wait_replicas: 0, ..by(&sentinel) };
-        Redis::open(alone).await.map_err(|_| StoreError::Unreached)
+        Redis::open(options(watched.url())).await.map_err(|_| StoreError::Unreached)
     })
     .await;
     let after = soon("the first one found it too", || store.minted(resource, now())).await;
@@ -77,20 +51,19 @@ async fn a_failover_keeps_what_was_copied() {
 // V8: what a failover lost is lost visibly: its numbers and tags never come back.
 #[tokio::test]
 async fn what_a_failover_lost_does_not_come_back() {
-    let (mut primary, replica, sentinel) = watched().await;
-    let store = Redis::open(by(&sentinel)).await.unwrap();
+    let mut watched = Watched::start().await;
+    let store = Redis::open(options(watched.url())).await.unwrap();
     let resource = ResourceId::new("/minted");
     let before = store.minted(resource, now()).await.unwrap();
     // From now on the replica is cut off, and gets nothing more.
-    primary.ask(&["CONFIG", "SET", "requirepass", "unknown to the replica"]).await;
-    cut(&primary).await;
+    watched.cut().await;
     let to = store.next_number().await.unwrap();
     let moved = Move { resource, to, later: None, ends_rest: false };
     store.move_version(moved, now()).await.unwrap();
     assert!(claims(&store, 1).await.unwrap());
     let lost = store.minted_tag(resource, to);
-    primary.kill();
-    replica.reaches("role", "master").await;
+    watched.primary.kill();
+    watched.replica.reaches("role", "master").await;
     let after = soon("the replica is the store", || store.minted(resource, now())).await;
     assert!(after != lost && after != before);
     assert!(store.next_number().await.unwrap() > to);

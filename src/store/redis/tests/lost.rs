@@ -6,6 +6,7 @@ use super::super::script;
 use super::{Options, PATIENCE, Redis, now, open, options, server, soon};
 use crate::protocol::record::{Owner, Phase, ResourceId};
 use crate::store::cells::Kind;
+use crate::store::conformance::shared::claim_in_turn;
 use crate::store::conformance::wire::Wire;
 use crate::store::conformance::{answer, done, forwarded, id, record};
 use crate::store::shared::{Shared, TurnEnd, Turned, Wish};
@@ -93,7 +94,7 @@ async fn a_write_whose_every_reply_is_lost_is_one_write() {
     let (store, beside) = (&case.store, &case.beside);
     let is_claimed = async |beside: &Redis| beside.read(id(1), now()).await.unwrap().is_some();
     let claim = async || {
-        let (claimed, turned) = store.claim_in_turn(id(1), record(1, "/d"), wish(1), now()).await?;
+        let (claimed, turned) = claim_in_turn(&**store, id(1), record(1, "/d"), wish(1), now()).await?;
         let Some(Turned::Granted(grant)) = turned else { panic!("{claimed:?}, {turned:?}") };
         Ok((matches!(claimed, Claimed::New), grant))
     };

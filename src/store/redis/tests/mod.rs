@@ -8,6 +8,7 @@ mod lost;
 mod model;
 mod refusals;
 mod round_trips;
+mod tls;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -59,7 +60,8 @@ async fn soon<T, F: Future<Output = Result<T, StoreError>>>(what: &str, mut ask:
 }
 
 async fn case(server: server::Redis) -> (Case, server::Redis) {
-    let store = open(server.url()).await;
+    // Nobody waits for its lapse.
+    let store = Redis::open(Options { alive: PATIENCE, ..options(server.url()) }).await.unwrap();
     (Case { store, now: now() }, server)
 }
 
@@ -77,9 +79,14 @@ fn shared_case(server: server::Redis) -> (SharedCase, server::Redis) {
 mod on_memory {
     use super::*;
 
-    on_each_case!(case(server::Redis::start().await).await);
-    on_each_cell_case!(case(server::Redis::start().await).await);
-    on_each_shared_case!(shared_case(server::Redis::start().await));
+    on_each_case!(case(tls::volatile().await).await);
+    on_each_cell_case!(case(tls::volatile().await).await);
+
+    mod shared {
+        use super::*;
+
+        on_each_shared_case!(shared_case(server::Redis::start().await));
+    }
 }
 
 mod on_disk {
