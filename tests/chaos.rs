@@ -18,7 +18,6 @@ mod journal;
 mod leases;
 mod line;
 mod readers;
-mod relay;
 mod sending;
 mod settings;
 mod storm;
@@ -40,12 +39,12 @@ use courses::{course_of, resources};
 use crew::{Crew, Member};
 use line::Line;
 use readers::{Last, Manner, Reader, Reading};
-use relay::Relay;
 use settings::Settings;
 use storm::{Store, Storm};
 use verdict::Evidence;
 
 use crate::harness::ledger::Ledger;
+use crate::harness::relay::Relay;
 use crate::harness::{Agent, Proxy};
 
 /// How long everything may take to go on when the trouble is over.

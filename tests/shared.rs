@@ -1,6 +1,8 @@
 //! Several proxies on one store act as one (S3, Q4): on a real Redis and on a real Postgres, each started here.
 
 mod failover;
+mod results;
+mod settings;
 mod tls;
 mod trips;
 

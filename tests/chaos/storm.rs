@@ -10,11 +10,11 @@ use tokio::time::{Instant, sleep};
 
 use super::courses::HOLD;
 use super::journal::clock;
-use super::relay::Relay;
 use super::settings::{Faults, Settings};
 use crate::harness::Proxy;
 use crate::harness::ground::Ground;
 use crate::harness::ledger::{Fault, Ledger};
+use crate::harness::relay::Relay;
 use crate::harness::upstream::Seen;
 
 pub struct Storm {

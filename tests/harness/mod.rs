@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod proxy;
 pub mod raw;
 pub mod refusal;
+pub mod relay;
 pub mod reply;
 pub mod servers;
 pub mod upstream;
