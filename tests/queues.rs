@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Agent, Answer, within};
+use crate::harness::{Agent, Answer, Upstream, within};
 use board::Board;
 
 /// A claim as its agent got it.
@@ -61,6 +61,14 @@ async fn claims(agent: &Agent, key: &str) -> Claim {
 
 async fn none(agent: &Agent, key: &str) {
     agent.post("/.onceward/queues/tasks/claim").key(key).await.is(204);
+}
+
+/// A configuration of a source alone, with a route to this upstream.
+fn routed(config: &str, upstream: &Upstream) -> String {
+    let nowhere = "path = \"/x\"\nupstream = \"http://127.0.0.1:9\"\n";
+    assert!(config.contains(nowhere), "{config}");
+    let route = format!("path = \"/{{*path}}\"\nupstream = \"{}\"\nguard = \"tool\"\n", upstream.url());
+    config.replace(nowhere, &route)
 }
 
 // J2

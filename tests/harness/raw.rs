@@ -41,8 +41,12 @@ impl Raw {
     }
 
     pub async fn to(address: &str) -> Raw {
-        let stream = within(format!("a connection to {address}"), TcpStream::connect(address)).await;
-        Raw::over(stream.expect("a connection"))
+        Raw::try_to(address).await.expect("a connection")
+    }
+
+    /// An error where nobody listens.
+    pub async fn try_to(address: &str) -> io::Result<Raw> {
+        within(format!("a connection to {address}"), TcpStream::connect(address)).await.map(Raw::over)
     }
 
     /// With a receive buffer so small that an agent which takes nothing is felt at once.

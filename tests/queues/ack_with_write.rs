@@ -4,11 +4,39 @@ use serde_json::{Value, json};
 
 use super::board::Board;
 use super::{claims, none};
-use crate::harness::{Agent, Gate, Proxy, Reply};
+use crate::harness::{Agent, Gate, Proxy, Reply, Upstream};
 
-fn finishes(id: u32) -> Value {
+fn finishes(id: u64) -> Value {
     let write = json!({"method": "PATCH", "path": format!("/tasks/{id}"), "body": {"status": "done"}});
     json!({ "write": write })
+}
+
+/// Over another source with one task: refused, late and done. `hears` waits until the source knows that it is done, or
+/// that it is not.
+pub async fn is_one_with_its_write(proxy: &Proxy, upstream: &Upstream, hears: impl AsyncFn(bool)) {
+    let (one, two) = (Agent::named(proxy, "one"), Agent::named(proxy, "two"));
+    let first = claims(&one, "a").await;
+    let write = finishes(first.task["id"].as_u64().expect("an id"));
+    upstream.next(Reply::new(422).body("no"));
+    one.post(&first.path("ack")).key("no").json(&write).await.is(422);
+    hears(false).await;
+    none(&two, "none").await;
+    one.post(&first.path("extend")).json(&json!({"visibility": "200ms"})).await.is(200);
+    let second = claims(&two, "b").await;
+    assert_eq!((second.task.clone(), second.attempt), (first.task.clone(), 2));
+    one.post(&first.path("ack")).key("late").json(&write).await.refused("claim-lost");
+    assert_eq!(upstream.with_method("PATCH").len(), 1, "a late acknowledgment wrote");
+    upstream.next(Reply::ok("done"));
+    let acked = two.post(&second.path("ack")).key("w").json(&write).await;
+    assert_eq!(acked.is(200).is_first_run().text(), "done");
+    hears(true).await;
+    two.post(&second.path("ack")).key("w").json(&write).await.replays(&acked);
+    two.post(&second.path("ack")).await.is(204);
+    two.post(&second.path("release")).await.refused("claim-lost");
+    none(&two, "c").await;
+    let patches = upstream.with_method("PATCH");
+    assert_eq!(patches.len(), 2);
+    assert_eq!(patches[1].field("idempotency-key").as_deref(), Some("w"));
 }
 
 // J2, K7

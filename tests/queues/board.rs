@@ -21,9 +21,12 @@ impl Board {
     pub async fn with(count: u32) -> Board {
         let tasks = Tasks::default();
         tasks.lock().extend((1..=count).map(|id| (id, "open".to_owned())));
-        let shown = Arc::clone(&tasks);
-        let upstream = Upstream::answering(move |seen| answer(&shown, seen)).await;
-        Board { upstream, tasks }
+        Board { upstream: serve(&tasks).await, tasks }
+    }
+
+    /// Ends every connection, and listens somewhere else with the same tasks.
+    pub async fn restart(&mut self) {
+        self.upstream = serve(&self.tasks).await;
     }
 
     pub fn add(&self, id: u32) {
@@ -60,6 +63,11 @@ impl Board {
     pub async fn proxy(&self, lines: &str) -> Proxy {
         Proxy::start(&self.config(lines)).await
     }
+}
+
+async fn serve(tasks: &Tasks) -> Upstream {
+    let shown = Arc::clone(tasks);
+    Upstream::answering(move |seen| answer(&shown, seen)).await
 }
 
 fn answer(tasks: &Mutex<BTreeMap<u32, String>>, seen: &Seen) -> Reply {

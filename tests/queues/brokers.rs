@@ -7,10 +7,12 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use serde_json::json;
 
+use super::ack_with_write::is_one_with_its_write;
 use super::crew::Crew;
-use super::{Claim, claims, none};
+use super::{Claim, claims, none, routed};
 use crate::harness::servers::rabbitmq::{RabbitMq, shared};
-use crate::harness::{Agent, Proxy};
+use crate::harness::servers::redis::certificates::Certificates;
+use crate::harness::{Agent, Proxy, Upstream};
 
 const CLAIM: &str = "/.onceward/queues/tasks/claim";
 
@@ -172,6 +174,35 @@ async fn a_message_wakes_who_waits() {
     waits.sort_unstable();
     println!("woken by a message after {:?} in the middle, {:?} at the most", waits[10], waits[19]);
     assert!(waits[10] < Duration::from_millis(500), "{waits:?}");
+}
+
+// J2, K7
+#[tokio::test]
+async fn a_message_is_done_with_its_write() {
+    let (broker, upstream) = (shared().await, Upstream::start().await);
+    let queue = Queue::declare(broker, "written").await;
+    let proxy = Proxy::start(&routed(&config(broker, "written", ""), &upstream)).await;
+    queue.send(1).await;
+    let hears = async |done: bool| broker.reaches("written", (0, u64::from(!done))).await;
+    is_one_with_its_write(&proxy, &upstream, hears).await;
+}
+
+// J2: `amqps://`, by the roots that the process is given
+#[tokio::test]
+async fn a_queue_within_tls_hands_out_its_messages() {
+    let (broker, others) = (shared().await, Certificates::made_for(None));
+    let queue = Queue::declare(broker, "wrapped").await;
+    let text = config(broker, "wrapped", "").replace(&broker.url(), &broker.tls_url());
+    let proxy = Proxy::trusting(&broker.authority(), &text).await.expect("a proxy");
+    queue.send(1).await;
+    let agent = Agent::new(&proxy);
+    let claim = claims(&agent, "a").await;
+    assert_eq!(claim.task, json!({"id": 1}));
+    agent.post(&claim.path("ack")).await.is(204);
+    broker.reaches("wrapped", (0, 0)).await;
+    let proxy = Proxy::trusting(&others.authority(), &text).await.expect("a proxy");
+    let refused = Agent::new(&proxy).post(CLAIM).key("b").await.refused("upstream-unreachable");
+    assert!(refused.detail.contains("certificate"), "{}", refused.detail);
 }
 
 /// A queue with so many tasks, and who works on them: every task done, none by two at once.

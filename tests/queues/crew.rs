@@ -1,17 +1,20 @@
-//! Workers that claim, work, die in the middle, lose answers, and are held to account.
+//! Workers that claim, work, die in the middle, hang until another has their task, lose answers, and are held to account.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::Claim;
-use crate::harness::{Agent, PATIENCE, Proxy, Raw};
+use crate::harness::{Agent, Answer, Proxy, Raw, within};
+
+/// How long anything may take: a broker that is killed takes its time to come back.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What is tried again under another key: the source may be away in the middle of it.
-const WAITS: [&str; 2] = ["in-flight", "upstream-unreachable"];
+const WAITS: [&str; 3] = ["in-flight", "upstream-unreachable", "store-unavailable"];
 
 #[derive(Default)]
 struct Page {
@@ -25,17 +28,51 @@ struct Page {
 /// What all workers write down.
 #[derive(Clone)]
 pub struct Crew {
-    addresses: Vec<String>,
+    /// Of the proxies, each of which may move.
+    addresses: Arc<Mutex<Vec<String>>>,
     tasks: u32,
     book: Arc<Mutex<HashMap<u64, Page>>>,
+    claims: Arc<AtomicU32>,
     killed: Arc<AtomicU32>,
+    late: Arc<AtomicU32>,
+    /// How often a proxy, or what is behind it, was not there.
+    outages: Arc<AtomicU32>,
 }
 
 impl Crew {
     /// For so many tasks, over these proxies in turn.
     pub fn new(proxies: &[&Proxy], tasks: u32) -> Crew {
         let addresses = proxies.iter().map(|proxy| proxy.addr().to_owned()).collect();
-        Crew { addresses, tasks, book: Arc::default(), killed: Arc::default() }
+        Crew {
+            addresses: Arc::new(Mutex::new(addresses)),
+            tasks,
+            book: Arc::default(),
+            claims: Arc::default(),
+            killed: Arc::default(),
+            late: Arc::default(),
+            outages: Arc::default(),
+        }
+    }
+
+    /// One of the proxies has started again, somewhere else.
+    pub fn moves(&self, which: usize, proxy: &Proxy) {
+        self.addresses.lock()[which] = proxy.addr().to_owned();
+    }
+
+    fn address(&self, number: usize) -> String {
+        let addresses = self.addresses.lock();
+        addresses[number % addresses.len()].clone()
+    }
+
+    /// Until one more of them has found that something was not there.
+    pub async fn feels_an_outage(&self) {
+        let before = self.outages.load(Ordering::Relaxed);
+        within("an outage that is felt", async {
+            while self.outages.load(Ordering::Relaxed) == before {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
     }
 
     fn done(&self) -> u32 {
@@ -44,9 +81,7 @@ impl Crew {
 
     /// Until so many are done.
     pub async fn reaches(&self, tasks: u32) {
-        // A broker that is killed takes its time to come back.
-        let patience = std::time::Duration::from_secs(90);
-        let done = tokio::time::timeout(patience, async {
+        let done = tokio::time::timeout(PATIENCE, async {
             while self.done() < tasks {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -58,7 +93,7 @@ impl Crew {
     pub async fn work(&self, workers: usize) {
         let workers = (0..workers).map(|n| tokio::spawn(self.clone().worker(n)));
         let workers: Vec<_> = workers.collect();
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         for worker in workers {
             worker.await.expect("a worker that ends");
         }
@@ -70,58 +105,115 @@ impl Crew {
         }
         let claims: usize = book.values().map(|page| page.fences.len()).sum();
         let killed = self.killed.load(Ordering::Relaxed);
+        let late = self.late.load(Ordering::Relaxed);
         println!(
-            "{} tasks by {claims} claims in {:?}, {killed} left in the middle",
+            "{} tasks by {claims} claims in {:?}, {killed} left in the middle, {late} late",
             self.tasks,
             began.elapsed()
         );
-        assert!(killed > 0, "nobody was killed");
+        assert!(killed > 0 && late > 0, "nobody was killed, or nobody was late");
+    }
+
+    /// Asks until it is answered, under the same key, wherever its proxy is by then.
+    async fn asks(&self, number: usize, path: &str, key: &str, wait: u32) -> Answer {
+        let began = Instant::now();
+        loop {
+            let agent = Agent::at(&format!("http://{}", self.address(number)));
+            match agent.post(path).key(key).wait(wait).try_send().await {
+                Ok(answer) => return answer,
+                Err(error) => assert!(began.elapsed() < PATIENCE, "{path} is never answered: {error:?}"),
+            }
+            self.outages.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The same for an acknowledgment, until it is known what became of it.
+    async fn acks(&self, number: usize, claim: &Claim, key: &str) -> Answer {
+        let began = Instant::now();
+        loop {
+            let acked = self.asks(number, &claim.path("ack"), key, 5).await;
+            if !acked.is_refusal() || acked.problem().retry != "same-key" {
+                return acked;
+            }
+            assert!(began.elapsed() < PATIENCE, "it has no end: {acked}");
+        }
     }
 
     async fn worker(self, number: usize) {
-        let address = &self.addresses[number % self.addresses.len()];
-        let agent = Agent::at(&format!("http://{address}"));
-        let began = std::time::Instant::now();
+        let began = Instant::now();
+        let mut hanging = Vec::new();
         for turn in 0.. {
             if self.done() == self.tasks {
-                return;
+                break;
             }
-            assert!(began.elapsed() < PATIENCE * 3, "{} of {} are done", self.done(), self.tasks);
+            assert!(began.elapsed() < PATIENCE, "{} of {} are done", self.done(), self.tasks);
             let key = format!("{number}-{turn}");
             // Some of the answers are lost, and asked for again under their keys.
             if turn % 4 == 1 {
-                self.lost(address, "/.onceward/queues/tasks/claim", &key).await;
+                self.lost(number, "/.onceward/queues/tasks/claim", &key).await;
             }
-            let answer = agent.post("/.onceward/queues/tasks/claim").key(&key).wait(1).await;
-            if answer.status == 204 || answer.is_refusal() && WAITS.contains(&answer.code().as_str()) {
+            let answer = self.asks(number, "/.onceward/queues/tasks/claim", &key, 1).await;
+            if answer.is_refusal() && WAITS.contains(&answer.code().as_str()) {
+                self.outages.fetch_add(u32::from(answer.code() != "in-flight"), Ordering::Relaxed);
                 continue;
             }
-            self.on(&agent, address, Claim::of(&answer), &key).await;
+            if answer.status == 204 {
+                continue;
+            }
+            let claim = Claim::of(&answer);
+            if !self.begins(&claim) {
+                hanging.push(tokio::spawn(self.clone().comes_late(number, claim, key)));
+                continue;
+            }
+            match self.claims.fetch_add(1, Ordering::Relaxed) % 10 {
+                // Killed: nobody hears of it again.
+                3 => drop(self.killed.fetch_add(1, Ordering::Relaxed)),
+                // Another takes its place meanwhile.
+                7 => hanging.push(tokio::spawn(self.clone().comes_late(number, claim, key))),
+                _ => self.ends(number, &claim, &key).await,
+            }
+        }
+        for late in hanging {
+            late.await.expect("one that comes late");
         }
     }
 
-    /// One claim, as far as its worker lives.
-    async fn on(&self, agent: &Agent, address: &str, claim: Claim, key: &str) {
-        let task = claim.task["id"].as_u64().expect("an id");
-        {
-            let mut book = self.book.lock();
-            let page = book.entry(task).or_default();
-            if page.fences.last() != Some(&claim.fence) {
-                page.fences.push(claim.fence);
-            }
-            page.working = Some(claim.fence);
+    /// Hangs until another has its task: whatever it says then comes too late.
+    async fn comes_late(self, number: usize, claim: Claim, key: String) {
+        let task = task_of(&claim);
+        let began = Instant::now();
+        while self.book.lock()[&task].fences.last() == Some(&claim.fence) {
+            assert!(began.elapsed() < PATIENCE, "nobody else gets task {task}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        let acked = self.acks(number, &claim, &format!("{key}-late")).await;
+        assert_eq!(acked.refused("claim-lost").executed, "no");
+        self.late.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// `false`: the answer came so late that another has the task by now.
+    fn begins(&self, claim: &Claim) -> bool {
+        let mut book = self.book.lock();
+        let page = book.entry(task_of(claim)).or_default();
+        match page.fences.last() {
+            Some(last) if *last > claim.fence => return false,
+            Some(last) if *last == claim.fence => {}
+            Some(_) | None => page.fences.push(claim.fence),
+        }
+        page.working = Some(claim.fence);
+        true
+    }
+
+    /// Works, and acknowledges; some of the answers are lost.
+    async fn ends(&self, number: usize, claim: &Claim, key: &str) {
+        let task = task_of(claim);
         tokio::time::sleep(Duration::from_millis(fastrand::u64(1..5))).await;
-        if fastrand::u32(0..10) == 0 {
-            // Killed: nobody hears of it again.
-            self.killed.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        let path = claim.path("ack");
+        let key = format!("{key}-ack");
         if fastrand::u32(0..4) == 0 {
-            self.lost(address, &path, &format!("{key}-ack")).await;
+            self.lost(number, &claim.path("ack"), &key).await;
         }
-        let acked = agent.post(&path).key(&format!("{key}-ack")).wait(5).await;
+        let acked = self.acks(number, claim, &key).await;
         let mut book = self.book.lock();
         let page = book.get_mut(&task).expect("a page");
         if acked.is_refusal() {
@@ -138,13 +230,18 @@ impl Crew {
     }
 
     /// Asks, and leaves before the answer.
-    async fn lost(&self, address: &str, path: &str, key: &str) {
-        let mut raw = Raw::to(address).await;
+    async fn lost(&self, number: usize, path: &str, key: &str) {
+        // Where nobody listens there is nothing to lose.
+        let Ok(mut raw) = Raw::try_to(&self.address(number)).await else { return };
         let asked = format!(
             "POST {path} HTTP/1.1\r\nHost: a\r\nIdempotency-Key: {key}\r\nPrefer: wait=1\r\nContent-Length: 0\r\n\r\n"
         );
-        raw.send(asked).await;
+        raw.try_send(asked).await.ok();
         tokio::time::sleep(Duration::from_millis(fastrand::u64(0..10))).await;
         raw.reset();
     }
+}
+
+fn task_of(claim: &Claim) -> u64 {
+    claim.task["id"].as_u64().expect("an id")
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::board::Board;
 use super::crew::Crew;
 use super::{Claim, claims, none};
+use crate::harness::relay::Relay;
 use crate::harness::{Agent, Proxy, Raw, Reply, Upstream, within};
 
 // J2: woken, and the list is read by one, however many wait
@@ -204,9 +205,37 @@ async fn who_waits_waits_over_a_reload() {
     agent.post("/.onceward/queues/more/claim").key("b").await.refused("upstream-unreachable");
 }
 
+/// Every task, with a board that hears what is done.
+const DRAINED: &str = "visibility = \"1s\"\nmax_attempts = 100\npoll = \"100ms\"\ndone = \"PATCH /tasks/{id}\"\n\
+     done_body = '{\"status\":\"done\"}'";
+
+// J2, J3: an upstream that ends in the middle, and comes back
+#[tokio::test]
+async fn each_task_is_done_once_while_its_upstream_restarts() {
+    let mut board = Board::with(60).await;
+    let relay = Relay::to(board.upstream.address(), 1).await;
+    let text = board.config(DRAINED).replace(&board.upstream.url(), &relay.url());
+    let proxy = Proxy::start(&text).await;
+    let crew = Crew::new(&[&proxy], 60);
+    tokio::join!(crew.work(8), async {
+        crew.reaches(20).await;
+        relay.moves("");
+        relay.cut_all();
+        crew.feels_an_outage().await;
+        board.restart().await;
+        relay.moves(board.upstream.address());
+    });
+    within("the board to be told", async {
+        while !board.open().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
 async fn drains(workers: usize, tasks: u32) {
     let board = Board::with(tasks).await;
-    let proxy = board.proxy("visibility = \"1s\"\nmax_attempts = 100\npoll = \"100ms\"\ndone = \"PATCH /tasks/{id}\"\ndone_body = '{\"status\":\"done\"}'").await;
+    let proxy = board.proxy(DRAINED).await;
     let crew = Crew::new(&[&proxy], tasks);
     crew.work(workers).await;
     assert_eq!(board.open(), Vec::<u32>::new());

@@ -17,7 +17,7 @@ const TOLD: &str = "done = \"PATCH /tasks/{id}\"\ndone_body = '{\"status\":\"don
 /// One more instance on that store.
 async fn on(ground: &Ground, board: &Board, lines: &str) -> Proxy {
     let (url, more) = (ground.url(), ground.lines());
-    Proxy::start(&format!("[store]\nurl = \"{url}\"\n{more}{}", board.config(lines))).await
+    Proxy::start(&format!("[store]\nurl = \"{url}\"\nalive = \"2s\"\n{more}{}", board.config(lines))).await
 }
 
 // J2, J3: a task's whole life: claimed, claimed again after its time, acknowledged with a write, dead
@@ -103,6 +103,33 @@ async fn workers_of_two_do_each_task_once(store: &str) {
     assert_eq!(board.open(), Vec::<u32>::new());
 }
 
+// J2, J3, S3, S5: instances are killed in the middle and come back elsewhere, and every task is still done once
+async fn workers_outlive_their_instances(store: &str) {
+    let (board, ground) = (Board::with(60).await, Ground::of(store).await);
+    let lines = format!("visibility = \"1s\"\nmax_attempts = 100\npoll = \"100ms\"\n{TOLD}");
+    let mut proxies = vec![on(&ground, &board, &lines).await];
+    if ground.address().is_some() {
+        proxies.push(on(&ground, &board, &lines).await);
+    }
+    let crew = Crew::new(&proxies.iter().collect::<Vec<_>>(), 60);
+    tokio::join!(crew.work(8), async {
+        for done in [15, 35] {
+            crew.reaches(done).await;
+            let which = usize::from(done == 35) % proxies.len();
+            proxies[which].kill();
+            crew.feels_an_outage().await;
+            proxies[which].restart().await;
+            crew.moves(which, &proxies[which]);
+        }
+    });
+    within("the board to be told", async {
+        while !board.open().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
 // J2, S3: what one instance hands out is held back, taken back and ended on the other
 async fn a_claim_is_one_on_all(store: &str) {
     let (board, ground) = (Board::with(1).await, Ground::of(store).await);
@@ -136,7 +163,8 @@ async fn a_claim_is_one_on_all(store: &str) {
 }
 
 use self as stores;
-on_each_store! { disk = "disk": { stores: a_task_lives_on_it; } }
+on_each_store! { disk = "disk": { stores: a_task_lives_on_it workers_outlive_their_instances; } }
 on_each_store! { redis = "redis" postgres = "postgres": {
-    stores: a_task_lives_on_it workers_of_two_do_each_task_once a_claim_is_one_on_all;
+    stores: a_task_lives_on_it workers_of_two_do_each_task_once workers_outlive_their_instances
+    a_claim_is_one_on_all;
 } }

@@ -4,10 +4,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::ack_with_write::is_one_with_its_write;
 use super::crew::Crew;
-use super::{Claim, claims, none};
+use super::{Claim, claims, none, routed};
+use crate::harness::servers::redis::certificates::Certificates;
 use crate::harness::servers::redis::{Redis, Said};
-use crate::harness::{Agent, Proxy, within};
+use crate::harness::{Agent, Proxy, Upstream, within};
 
 const CLAIM: &str = "/.onceward/queues/tasks/claim";
 
@@ -125,6 +127,36 @@ async fn an_entry_wakes_who_waits() {
     waits.sort_unstable();
     println!("woken by an entry after {:?} in the middle, {:?} at the most", waits[10], waits[19]);
     assert!(waits[10] < Duration::from_millis(500), "{waits:?}");
+}
+
+// J2, K7
+#[tokio::test]
+async fn an_entry_is_done_with_its_write() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start().await);
+    let proxy = Proxy::start(&routed(&config(&redis, ""), &upstream)).await;
+    none(&Agent::new(&proxy), "none").await;
+    add(&redis, 1).await;
+    let hears = async |done: bool| {
+        within("the stream to be as it is", async { while pending(&redis).await != i64::from(!done) {} })
+            .await;
+    };
+    is_one_with_its_write(&proxy, &upstream, hears).await;
+}
+
+// J2: `rediss://`, by the roots that the process is given
+#[tokio::test]
+async fn a_stream_within_tls_hands_out_its_entries() {
+    let (ours, others) = (Certificates::made_for(None), Certificates::made_for(None));
+    let redis = Redis::within_tls(ours.folder(), &["save", ""]).await;
+    let proxy = Proxy::trusting(&ours.authority(), &config(&redis, "")).await.expect("a proxy");
+    add(&redis, 1).await;
+    let agent = Agent::new(&proxy);
+    let claim = claims(&agent, "a").await;
+    assert_eq!(claim.task, json!({"id": 1}));
+    agent.post(&claim.path("ack")).await.is(204);
+    let proxy = Proxy::trusting(&others.authority(), &config(&redis, "")).await.expect("a proxy");
+    let refused = Agent::new(&proxy).post(CLAIM).key("b").await.refused("upstream-unreachable");
+    assert!(refused.detail.contains("certificate"), "{}", refused.detail);
 }
 
 /// Every task done, none by two at once, with something that happens in the middle.

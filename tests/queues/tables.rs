@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio_postgres::{Client, NoTls};
 
+use super::ack_with_write::is_one_with_its_write;
 use super::crew::Crew;
-use super::{Claim, claims, none};
+use super::{Claim, claims, none, routed};
 use crate::harness::servers::postgres::Postgres;
-use crate::harness::{Agent, Proxy, within};
+use crate::harness::{Agent, Proxy, Upstream, within};
 
 async fn client(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("a connection");
@@ -198,28 +199,75 @@ async fn a_table_is_looked_at_while_somebody_waits() {
     .await;
 }
 
-async fn drains(workers: usize, tasks: u32, lines: &str) {
+// J2, K7
+#[tokio::test]
+async fn a_row_is_done_with_its_write() {
+    for locks in ["rows", "advisory"] {
+        let (postgres, client, _proxy) = table(1, "").await;
+        let upstream = Upstream::start().await;
+        let lines = format!("done = \"status = 'done'\"\nlocks = \"{locks}\"");
+        let proxy = Proxy::start(&routed(&config(&postgres.url(), &lines), &upstream)).await;
+        let hears = async |done: bool| {
+            within("the row to be as it is", async {
+                while count(&client, "tasks where status = 'done'").await != i64::from(done) {}
+            })
+            .await;
+        };
+        is_one_with_its_write(&proxy, &upstream, hears).await;
+    }
+}
+
+/// Every task done, none by two at once, with something that happens in the middle.
+async fn drains(workers: usize, tasks: u32, lines: &str, happens: impl AsyncFnOnce(&Crew, &mut Postgres)) {
     let lines = format!("visibility = \"1s\"\nmax_attempts = 100\n{lines}");
-    let (_postgres, client, proxy) = table(tasks, &lines).await;
+    let (mut postgres, _client, proxy) = table(tasks, &lines).await;
     let crew = Crew::new(&[&proxy], tasks);
-    crew.work(workers).await;
-    assert_eq!(count(&client, "tasks").await, 0);
+    tokio::join!(crew.work(workers), async {
+        crew.reaches(tasks / 3).await;
+        happens(&crew, &mut postgres).await;
+    });
+    let client = client(&postgres.url()).await;
+    within("the table to be told", async {
+        while count(&client, "tasks").await != 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+/// Away until somebody has felt it.
+async fn restarts(crew: &Crew, postgres: &mut Postgres) {
+    postgres.kill();
+    crew.feels_an_outage().await;
+    postgres.start_again().await;
+}
+
+// J2, J3
+#[tokio::test]
+async fn each_row_is_done_once_while_the_postgres_restarts() {
+    drains(8, 100, "", restarts).await;
+}
+
+// J2, J3
+#[tokio::test]
+async fn each_locked_row_is_done_once_while_the_postgres_restarts() {
+    drains(8, 100, "locks = \"advisory\"", restarts).await;
 }
 
 // J2, J3: every task done, none by two at once
 #[tokio::test]
 async fn eight_workers_do_each_row_once() {
-    drains(8, 60, "").await;
+    drains(8, 60, "", async |_, _| {}).await;
 }
 
 // J2, J3
 #[tokio::test]
 async fn sixty_four_workers_do_each_row_once() {
-    drains(64, 200, "").await;
+    drains(64, 200, "", async |_, _| {}).await;
 }
 
 // J2, J3
 #[tokio::test]
 async fn sixty_four_workers_do_each_locked_row_once() {
-    drains(64, 200, "locks = \"advisory\"").await;
+    drains(64, 200, "locks = \"advisory\"", async |_, _| {}).await;
 }
