@@ -83,11 +83,15 @@ def read(path):
 class Server:
     """One server of the run, alone on its core."""
 
-    def __init__(self, name, command, port, core, folder):
+    # Seconds in which it must listen.
+    patience = 10
+
+    def __init__(self, name, command, port, core, folder, env=None):
         self.name, self.port, self.log = name, port, f"{folder}/{name}.out"
         with open(self.log, "wb") as out:
             self.process = subprocess.Popen(
-                ["taskset", "-c", core, *command], stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=folder)
+                ["taskset", "-c", core, *command], stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=folder,
+                env={**os.environ, **(env or {})})
         try:
             self.await_listening()
         except BaseException:
@@ -95,7 +99,7 @@ class Server:
             raise
 
     def await_listening(self):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + self.patience
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 fail(f"{self.name} ended with {self.process.returncode}: {read(self.log)[-2000:]}")

@@ -1,5 +1,5 @@
-"""The stores that instances share, as Debian packages them: started in the run's folder, emptied between
-measurements, ended by their id. And a Redis client that is just enough to look into one."""
+"""The stores that instances share and the brokers of tasks, as Debian packages them: started in the run's folder,
+emptied between measurements, ended by their id. And a Redis client that is just enough to look into one."""
 
 import contextlib
 import glob
@@ -22,6 +22,10 @@ TITLES = {
 }
 
 
+# Debian's own start script wants its own user; this is where what that one calls is.
+RABBITMQ = "/usr/lib/rabbitmq/bin"
+
+
 def postgres_program(name):
     """A program of the newest PostgreSQL that Debian installed; None if there is none."""
     return max(glob.glob(f"/usr/lib/postgresql/*/bin/{name}"), default=None)
@@ -34,6 +38,8 @@ def missing(stores):
         packages += ["redis-server", "redis-tools"]
     if "postgres" in stores and not (postgres_program("postgres") and postgres_program("pgbench")):
         packages.append("postgresql")
+    if "rabbitmq" in stores and not (os.path.exists(f"{RABBITMQ}/rabbitmq-server") and rig.tool("epmd")):
+        packages.append("rabbitmq-server")
     return packages
 
 
@@ -132,6 +138,48 @@ class Postgres(Store):
         super().stop()
 
 
+class RabbitMq(Store):
+    """A broker of one node, with a port mapper of its own and no plugins."""
+
+    patience = 120
+
+    def __init__(self, folder):
+        os.makedirs(folder)
+        port, distribution, mapper = (rig.free_port() for _ in range(3))
+        command = [rig.tool("epmd"), "-port", str(mapper), "-address", "127.0.0.1"]
+        self.mapper = rig.Server("epmd", command, mapper, STORE_CORE, folder)
+        with open(f"{folder}/plugins", "w", encoding="ascii") as file:
+            file.write("[].\n")
+        env = {
+            # For the cookie that its programs know each other by.
+            "HOME": folder, "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/usr/bin:/bin",
+            "RABBITMQ_NODENAME": f"onceward-{port}@localhost", "RABBITMQ_MNESIA_BASE": f"{folder}/data",
+            "RABBITMQ_LOG_BASE": f"{folder}/log", "RABBITMQ_GENERATED_CONFIG_DIR": f"{folder}/generated",
+            "RABBITMQ_CONF_ENV_FILE": f"{folder}/none", "RABBITMQ_CONFIG_FILE": f"{folder}/none",
+            "RABBITMQ_ADVANCED_CONFIG_FILE": f"{folder}/none", "RABBITMQ_ENABLED_PLUGINS_FILE": f"{folder}/plugins",
+            "RABBITMQ_PID_FILE": f"{folder}/beam.pid", "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(port), "RABBITMQ_DIST_PORT": str(distribution),
+            "ERL_EPMD_PORT": str(mapper), "ERL_EPMD_ADDRESS": "127.0.0.1",
+            # Its start script becomes the broker itself, so that its number is the broker's.
+            "RABBITMQ_ALLOW_INPUT": "1",
+        }
+        try:
+            super().__init__("rabbitmq", [f"{RABBITMQ}/rabbitmq-server", "-noinput"], port, STORE_CORE, folder, env)
+        except BaseException:
+            self.mapper.stop()
+            raise
+
+    def url(self):
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/%2f"
+
+    def stop(self):
+        # Its files go with the folder: nothing is to be written down in order.
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(timeout=20)
+        self.mapper.stop()
+
+
 def server_user():
     """PostgreSQL refuses to run as root: who it runs as then."""
     if os.geteuid() != 0:
@@ -146,6 +194,8 @@ def server_user():
 def start(kind, folder):
     if kind == "postgres":
         return Postgres(f"{folder}/postgres")
+    if kind == "rabbitmq":
+        return RabbitMq(f"{folder}/rabbitmq")
     return Redis(f"{folder}/{kind}", log=kind == "aof")
 
 
@@ -211,5 +261,7 @@ def versions(stores):
         found["redis"] = rig.first_line([rig.tool("redis-server") or "redis-server", "--version"])
     if "postgres" in stores:
         found["postgres"] = rig.first_line([postgres_program("postgres") or "postgres", "--version"])
+    if "rabbitmq" in stores:
+        found["rabbitmq"] = rig.first_line(["dpkg-query", "-W", "rabbitmq-server"])
     return found
 
