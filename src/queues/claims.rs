@@ -379,6 +379,10 @@ impl Queue {
             }
         };
         self.reached(told.as_ref().err());
+        if told == Ok(Told::Yes) && self.source.is_told() {
+            // It does not offer it again, and what it offered before is looked up.
+            self.known.forget(identity);
+        }
         match told {
             Ok(Told::Yes) if ended.told => Ok(()),
             Ok(Told::Yes) => {

@@ -145,6 +145,11 @@ impl Source for Table {
         Box::pin(self.unlock(identity))
     }
 
+    fn is_told(&self) -> bool {
+        // Where the row is left alone it stays what it was until its agent changes it.
+        self.settings.done.as_deref() != Some("")
+    }
+
     fn done<'a>(&'a self, identity: &'a str) -> Work<'a, Result<Told, SourceError>> {
         Box::pin(async move {
             let told = self.end(self.sql().await?.done.as_deref(), &[identity]).await;
