@@ -12,6 +12,10 @@
     reason = "a program for measuring stops at what it does not expect"
 )]
 
+/// As the program itself has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod load;
 mod measure;
 

@@ -162,7 +162,8 @@ impl Write {
         } else if let Some(answer) = self.record(&mut claimed, &content).await? {
             return Ok(answer);
         }
-        self.ahead(claimed).await
+        // In an allocation of its own: a replay never comes here, and would be moved at the size of what does.
+        Box::pin(self.ahead(claimed)).await
     }
 
     /// The record, before lease, turn and version: a retry whose own first run moved the version is no conflict. Some:
