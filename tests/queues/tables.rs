@@ -90,6 +90,18 @@ async fn a_table_hands_out_its_rows_by_advisory_locks() {
     a_table_hands_out_its_rows("locks = \"advisory\"").await;
 }
 
+// J2: by the numbers, not by their digits
+#[tokio::test]
+async fn rows_come_in_their_order() {
+    for locks in ["rows", "advisory"] {
+        let (_postgres, _client, proxy) = table(12, &format!("order = \"id\"\nlocks = \"{locks}\"")).await;
+        let agent = Agent::new(&proxy);
+        for n in 1..=12 {
+            assert_eq!(claims(&agent, &format!("{n}")).await.task, json!({"id": n}), "{locks}");
+        }
+    }
+}
+
 // J2: what another program has locked is passed over, each by its own kind of lock
 #[tokio::test]
 async fn what_others_have_locked_is_passed_over() {

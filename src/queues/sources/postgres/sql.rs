@@ -6,6 +6,11 @@ use crate::config::checked::{Locks, PostgresTasks};
 pub(super) const TYPES: &str = "select a.attname::text, format_type(a.atttypid, null) from pg_catalog.pg_attribute a \
      where a.attrelid = $1::text::regclass and a.attname in ($2, $3) and a.attnum > 0 and not a.attisdropped";
 
+/// What is chosen has names of its own: a column's name in `order` means what is chosen under it, were there one, and an
+/// identity there is text.
+const ID: &str = "\"onceward id\"";
+const TASK: &str = "\"onceward task\"";
+
 /// See [`TYPES`].
 pub(super) struct Types {
     pub(super) id: String,
@@ -62,11 +67,13 @@ impl Sql {
             types.id
         );
         let choose = match settings.locks {
-            Locks::Rows => format!("select t.{id}::text, {task} {chosen} for update of t skip locked"),
+            Locks::Rows => {
+                format!("select t.{id}::text as {ID}, {task} as {TASK} {chosen} for update of t skip locked")
+            }
             Locks::Advisory => format!(
-                "with chosen as materialized (select t.{id}::text as id, {task} as task {chosen}) \
-                 select id, task, pg_try_advisory_lock({}) from chosen",
-                key(&settings.table, "id")
+                "with chosen as materialized (select t.{id}::text as {ID}, {task} as {TASK} {chosen}) \
+                 select {ID}, {TASK}, pg_try_advisory_lock({}) from chosen",
+                key(&settings.table, ID)
             ),
         };
         let done = match settings.done.as_deref() {
@@ -119,7 +126,8 @@ mod tests {
         let sql = Sql::new(&settings, &types);
         assert_eq!(
             sql.choose,
-            "select t.\"ID\"::text, t.\"pay load\" from \"my\".\"t\"\"s\" as t where (status = 'open') and \
+            "select t.\"ID\"::text as \"onceward id\", t.\"pay load\" as \"onceward task\" \
+             from \"my\".\"t\"\"s\" as t where (status = 'open') and \
              t.\"ID\" <> all ($1::text[]::bigint[]) order by t.\"ID\" limit $2 for update of t skip locked"
         );
         let done = "update \"my\".\"t\"\"s\" set status = 'done' where \"ID\" = $1::text::bigint";
