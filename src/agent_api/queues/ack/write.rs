@@ -48,12 +48,17 @@ pub(super) async fn ack(
         if let Ok(Settled::Stands(settling)) = said {
             read.queue.settled(&settling).await;
         }
-    } else if first {
+    } else if first && !is_out(&result) {
         // The claim stays, with the time that it had.
         let left = left.max(Duration::from_millis(1));
         drop(read.queue.settle(claim, &read.principal, Acked::Extended(left)).await);
     }
     result
+}
+
+/// Whether another request's run of it is out, which needs the time that the claim has now and gives it back itself.
+fn is_out(result: &Result<Response, Refusal>) -> bool {
+    matches!(result, Err(Refusal { reason: Reason::InFlight, .. }))
 }
 
 /// Whether the key was used before: then another run may be out with what it commits.
