@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 
+use tokio::task::JoinHandle;
 use tokio_postgres::NoTls;
 
 use crate::harness::ground::Ground;
 use crate::harness::servers::redis::Monitor;
-use crate::harness::{Agent, Proxy, Upstream};
+use crate::harness::{Agent, Answer, Proxy, Upstream};
 
-/// Of each kind, so that what an instance does besides is told from what each request asks.
-const REQUESTS: usize = 20;
+/// Of each kind, all at once, so that what an instance does besides every second is told from what each request asks.
+const REQUESTS: usize = 60;
 
 /// Counts the steps that a server takes.
 enum Counts {
@@ -64,6 +65,12 @@ impl Counts {
     }
 }
 
+async fn succeed(calls: Vec<JoinHandle<Answer>>) {
+    for call in calls {
+        call.await.expect("a request").is(200);
+    }
+}
+
 // S3: a fresh write two, with turn and version three; a replay one, and none where this instance has it.
 pub(super) async fn a_request_asks_as_little_as_it_must(store: &str) {
     let upstream = Upstream::start().await;
@@ -80,9 +87,8 @@ pub(super) async fn a_request_asks_as_little_as_it_must(store: &str) {
     let mut counts = Counts::of(&ground).await;
     let (first, other) = (Agent::new(&one), Agent::new(&two));
     let post = async |agent: &Agent| {
-        for n in 0..REQUESTS {
-            agent.post(&format!("/tool/{n}")).key(&format!("post-{n}")).body("1").await.is(200);
-        }
+        let call = |n| agent.post(&format!("/tool/{n}")).key(&format!("post-{n}")).body("1").spawn();
+        succeed((0..REQUESTS).map(call).collect()).await;
     };
     counts.since().await;
     post(&first).await;
@@ -98,9 +104,10 @@ pub(super) async fn a_request_asks_as_little_as_it_must(store: &str) {
         tags.push(first.get(&format!("/state/{n}")).await.header("etag").expect("a tag").to_owned());
     }
     counts.since().await;
-    for (n, tag) in tags.iter().enumerate() {
-        first.put(&format!("/state/{n}")).key(&format!("put-{n}")).if_match(tag).body("1").await.is(200);
-    }
+    let call = |(n, tag): (usize, &String)| {
+        first.put(&format!("/state/{n}")).key(&format!("put-{n}")).if_match(tag).body("1").spawn()
+    };
+    succeed(tags.iter().enumerate().map(call).collect()).await;
     counts.come_to(3, "a write with turn and version").await;
     assert_eq!(upstream.requests().len(), 3 * REQUESTS);
 }
