@@ -15,7 +15,7 @@ use super::tls::Tls;
 use super::value::column;
 
 /// Each adds to the one before.
-const MIGRATIONS: [&[&str]; 3] = [
+const MIGRATIONS: [&[&str]; 4] = [
     &[
         include_str!("sql/001_tables.sql"),
         include_str!("sql/001_turns.sql"),
@@ -23,6 +23,7 @@ const MIGRATIONS: [&[&str]; 3] = [
     ],
     &[include_str!("sql/002_advisory.sql")],
     &[include_str!("sql/003_cells.sql")],
+    &[include_str!("sql/004_plans.sql")],
 ];
 
 /// The number of an advisory lock: the schema's own, made of its name.

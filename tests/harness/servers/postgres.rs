@@ -34,7 +34,7 @@ wait "$server"
 "#;
 
 /// Nothing of it promises less than a real one would when a process is killed, and not a machine.
-const SETTINGS: [&str; 9] = [
+const SETTINGS: [&str; 8] = [
     "fsync=off",
     "shared_buffers=32MB",
     "max_connections=300",
@@ -43,7 +43,6 @@ const SETTINGS: [&str; 9] = [
     "listen_addresses=127.0.0.1",
     "unix_socket_directories=",
     "shared_preload_libraries=pg_stat_statements",
-    "jit=off",
 ];
 
 /// A program that runs under its guard.

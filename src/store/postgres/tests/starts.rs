@@ -31,6 +31,18 @@ async fn many_start_together() {
     assert!(started.iter().all(|store| store.is_alive() && tag(store) == tag(&started[0])));
 }
 
+// S3: whatever the server is set to, no step is compiled each time: that would cost more than all else of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_function_is_compiled() {
+    let (url, schema) = (server().await.url(), schema());
+    let _store = Postgres::open(options(&url, &schema)).await.unwrap();
+    let sql = "select count(*), count(*) filter (where 'jit=off' = any (p.proconfig))
+        from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = $1";
+    let row = look(server().await).await.query_one(sql, &[&schema]).await.unwrap();
+    let (all, off): (i64, i64) = (row.get(0), row.get(1));
+    assert!(all > 20 && off == all, "{off} of {all}");
+}
+
 // V8: another store in the same place has another epoch, and who was on the first one notices.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_schema_made_anew_has_another_epoch() {
