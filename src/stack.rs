@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::agent_api;
 use crate::config::Config;
-use crate::config::checked::{Mode, RouteLimits, SecretKey, TaskSource};
+use crate::config::checked::{Mode, Route, RouteLimits, SecretKey, TaskSource};
 use crate::http::request::Peer;
 use crate::http::{Body, Reason, Refusal, Response};
 use crate::observe::{Metrics, RouteMetrics, Spans};
@@ -232,6 +232,13 @@ impl Rules {
         let spans = spans(&config, before);
         let routeless = metrics.route("", false);
         Self { config, table, routeless, spans }
+    }
+}
+
+impl Rules {
+    /// A route by its name; `None`: there was one of it, under other rules.
+    pub(crate) fn route(&self, name: &str) -> Option<&Route> {
+        self.config.routes.iter().find(|route| &*route.name == name).map(|route| &**route)
     }
 }
 

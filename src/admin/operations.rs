@@ -177,7 +177,7 @@ pub(super) async fn resolve(State(gate): State<Arc<Gate>>, Path(id): Path<String
 
 async fn apply(gate: &Gate, id: RecordId, record: &Record, resolution: &Resolve) -> Result<bool, Response> {
     let rules = gate.rules.load_full();
-    let route = rules.config.routes.iter().find(|route| route.name == record.route);
+    let route = rules.route(&record.route);
     let at = now();
     let expires_at = at.saturating_add(route.map_or(86_400_000, |route| millis(route.idempotency.ttl)));
     let executed = resolution.r#as == As::Executed;
@@ -233,9 +233,9 @@ fn answer(resolved: Option<&Resolved>) -> Result<(StatusCode, Encoded), Response
 async fn settled(gate: &Gate, id: RecordId, record: &Record) {
     let resource = ResourceId::new(&record.resource);
     let rules = gate.rules.load_full();
-    let mut routes = rules.config.routes.iter();
-    // Elsewhere nothing moved when it became unknown, and a counter would be made that nobody reads.
-    let mints = routes.any(|route| route.name == record.route && route.version.source == Source::Mint);
+    // Elsewhere nothing moved when it became unknown, and a counter would be made that nobody reads. Of a route that is
+    // gone nobody knows (as after a restart, `stack/recovery.rs`).
+    let mints = rules.route(&record.route).is_none_or(|route| route.version.source == Source::Mint);
     let to = if mints { gate.store.next_number().await.ok() } else { None };
     if let Some(to) = to {
         let moved = gate.store.move_version(Move { resource, to, later: None, ends_rest: true }, now()).await;

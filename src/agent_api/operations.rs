@@ -43,7 +43,7 @@ pub(super) async fn response(
     journey.about = Some(("write to", record.resource.clone()));
     // As the write's own answer named it (R5).
     journey.resource = Some(record.resource.clone());
-    let route = rules.config.routes.iter().find(|route| route.name == record.route);
+    let route = rules.route(&record.route);
     let on_unknown = route.map_or(OnUnknown::Hold, |route| route.idempotency.on_unknown);
     gate.keys.recorded(id, &record, on_unknown).await
 }

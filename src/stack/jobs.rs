@@ -180,7 +180,7 @@ impl Gate {
         let Some(standing) = record else { return Ran::Again };
         let asked = self.jobs.opened(id, &cell.value);
         let rules = self.rules.load_full();
-        let route = rules.config.routes.iter().find(|route| route.name == standing.route);
+        let route = rules.route(&standing.route);
         let ttl = route.map_or(DEFAULT_TTL, |route| millis(route.idempotency.ttl));
         // Before it is taken: the others settle what an earlier life left (S3).
         let life = self.store.shared().and_then(Shared::living);

@@ -30,7 +30,7 @@ pub(super) struct Terms {
 
 impl Terms {
     pub(super) fn of(rules: &Rules, record: &Record) -> Self {
-        let route = rules.config.routes.iter().find(|route| route.name == record.route);
+        let route = rules.route(&record.route);
         Self {
             ttl: route.map_or(DEFAULT_TTL, |route| millis(route.idempotency.ttl)),
             settle: route.map_or(DEFAULT_SETTLE, |route| route.idempotency.settle),
