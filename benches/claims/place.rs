@@ -1,5 +1,6 @@
 //! What tasks are taken from, and who takes them.
 
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -49,6 +50,11 @@ pub(crate) trait Worker {
     fn leave(&mut self) -> Work<'_, ()> {
         Box::pin(async {})
     }
+}
+
+/// Tasks 1 to `tasks`, at most so many at a time.
+pub(crate) fn batches(tasks: u64, most: u64) -> impl Iterator<Item = RangeInclusive<u64>> {
+    (0..tasks.div_ceil(most)).map(move |nth| nth * most + 1..=tasks.min((nth + 1) * most))
 }
 
 /// A task in JSON, about a hundred bytes.

@@ -6,26 +6,15 @@ use super::jobs::{Says, State};
 use super::journal::{Attempt, Heard, Refused, hash};
 use super::told::operation;
 use super::verdict::Evidence;
+use super::verdict_tests;
 use crate::harness::ledger::Effect;
 
 fn effect(key: &str, attempt: u64, started: u64) -> Effect {
-    Effect {
-        key: Some(key.to_owned()),
-        attempt: Some(attempt.to_string()),
-        fence: Some(started),
-        claim: None,
-        resource: "/queue/0".to_owned(),
-        method: "POST".to_owned(),
-        body: Vec::new(),
-        answer: b"done".to_vec(),
-        started,
-        ended: started + 1,
-    }
+    verdict_tests::effect(key, attempt, started, started, started + 1)
 }
 
 fn attempt(id: u64, key: &str, sent: u64, heard: Heard) -> Attempt {
-    let (key, resource, heard) = (key.to_owned(), "/queue/0".to_owned(), Some(heard));
-    Attempt { id, agent: 1, key, resource, lease: None, sent, at: sent + 1, heard }
+    verdict_tests::attempt(id, key, sent, sent + 1, Some(heard))
 }
 
 fn accepted() -> Heard {

@@ -5,7 +5,7 @@ use super::leases::Lease;
 use super::verdict::Evidence;
 use crate::harness::ledger::Effect;
 
-fn effect(key: &str, attempt: u64, fence: u64, started: u64, ended: u64) -> Effect {
+pub(super) fn effect(key: &str, attempt: u64, fence: u64, started: u64, ended: u64) -> Effect {
     Effect {
         key: Some(key.to_owned()),
         attempt: Some(attempt.to_string()),
@@ -20,7 +20,7 @@ fn effect(key: &str, attempt: u64, fence: u64, started: u64, ended: u64) -> Effe
     }
 }
 
-fn attempt(id: u64, key: &str, sent: u64, at: u64, heard: Option<Heard>) -> Attempt {
+pub(super) fn attempt(id: u64, key: &str, sent: u64, at: u64, heard: Option<Heard>) -> Attempt {
     let (key, resource) = (key.to_owned(), "/queue/0".to_owned());
     Attempt { id, agent: 1, key, resource, lease: None, sent, at, heard }
 }

@@ -11,7 +11,7 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
 
-use crate::place::{Number, Place, Work, Worker, number, text};
+use crate::place::{Number, Place, Work, Worker, batches, number, text};
 
 /// Messages that are sent before the first is confirmed.
 const BATCH: u64 = 500;
@@ -62,11 +62,8 @@ impl Place for Broker {
 
     fn fill(&self, tasks: u64) -> Work<'_, ()> {
         Box::pin(async move {
-            let mut from = 1;
-            while from <= tasks {
-                let to = tasks.min(from + BATCH - 1);
-                self.add(from..=to).await;
-                from = to + 1;
+            for batch in batches(tasks, BATCH) {
+                self.add(batch).await;
             }
         })
     }

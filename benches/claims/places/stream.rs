@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, Value, cmd};
 
-use crate::place::{Number, Place, Work, Worker, number, text};
+use crate::place::{Number, Place, Work, Worker, batches, number, text};
 
 /// As Onceward calls it where nothing else is configured.
 const GROUP: &str = "onceward";
@@ -52,11 +52,8 @@ impl Place for Stream {
 
     fn fill(&self, tasks: u64) -> Work<'_, ()> {
         Box::pin(async move {
-            let mut from = 1;
-            while from <= tasks {
-                let to = tasks.min(from + BATCH - 1);
-                self.add(from..=to).await;
-                from = to + 1;
+            for batch in batches(tasks, BATCH) {
+                self.add(batch).await;
             }
         })
     }

@@ -94,10 +94,11 @@ impl Sql {
             let numbered: Vec<_> = (1..=parameters).map(|n| format!("${n}")).collect();
             schema.fill(&format!("select * from {{s}}.{function}({})", numbered.join(", ")))
         };
-        // The lease is read behind the turn's lock, by a function that looks anew.
-        let with_lease = |function: &str, parameters: usize, resource: &str| {
-            let taken = call(function, parameters);
-            schema.fill(&format!("{taken} x, lateral {{s}}.lease_3({resource}, x.turned) l"))
+        // The lease is read behind the turn's lock, by a function that looks anew. `taken`: the column that says 1 where it is
+        // to be told.
+        let with_lease = |function: &str, parameters: usize, resource: &str, taken: &str| {
+            let asked = call(function, parameters);
+            schema.fill(&format!("{asked} x, lateral {{s}}.lease_3({resource}, x.{taken}) l"))
         };
         let (claim, take_turn) =
             if advisory { ("claim_2", "take_turn_2") } else { ("claim_1", "take_turn_1") };
@@ -105,11 +106,8 @@ impl Sql {
             |rest: &str| schema.fill(&format!("select id, {RECORD} from {{s}}.record where {rest}"));
         Self {
             claim: call(claim, 16),
-            claim_in_turn: with_lease(claim, 16, "$14"),
-            claim_and_lease: schema.fill(&format!(
-                "{} x, lateral {{s}}.lease_3($17, x.claimed) l",
-                call(claim, 16)
-            )),
+            claim_in_turn: with_lease(claim, 16, "$14", "turned"),
+            claim_and_lease: with_lease(claim, 16, "$17", "claimed"),
             commit: call(if advisory { "commit_2" } else { "commit_1" }, 31),
             commit_beside: call("commit_3", 40),
             swap: call("swap_3", 13),
@@ -140,7 +138,7 @@ impl Sql {
             scan_unknown: records("unsettled and phase = 3 and expires_at > $2 limit $1"),
             scan_all: records("coalesce(expires_at > $2, true) limit $1"),
             sweep: call("sweep_1", 3),
-            take_turn: with_lease(take_turn, 5, "$1"),
+            take_turn: with_lease(take_turn, 5, "$1", "turned"),
             end_turn: call(if advisory { "end_turn_2" } else { "end_turn_1" }, 3),
             leave_line: call("leave_line_1", 2),
             end_rest: call("end_rest_1", 1),
