@@ -40,6 +40,9 @@ pub struct Said {
     pub key: Option<String>,
     pub sent: u64,
     pub at: u64,
+    /// It was answered while the claim is kept for the write that comes with it. A write whose result comes later, for
+    /// its store was away, is recorded alone.
+    pub in_time: bool,
     /// Whether it stands; otherwise the claim is lost. `None`: nobody knows.
     pub stands: Option<bool>,
 }
@@ -87,7 +90,7 @@ impl Evidence {
         for said in &self.said {
             let claim = &self.claims[said.claim];
             found.extend(self.late(claim, said));
-            if said.is_ack() && said.stands == Some(true) {
+            if said.is_ack() && said.in_time && said.stands == Some(true) {
                 found.extend(self.after_the_end(claim, said));
             }
         }

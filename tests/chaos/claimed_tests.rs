@@ -12,7 +12,7 @@ fn claim(fence: u64, attempt: u64, asked: u64, until: u64) -> Claim {
 
 fn said(claim: usize, word: Word, sent: u64, stands: bool) -> Said {
     let key = (word == Word::AckWithWrite).then(|| format!("k{claim}"));
-    Said { claim, word, key, sent, at: sent + 3, stands: Some(stands) }
+    Said { claim, word, key, sent, at: sent + 3, in_time: true, stands: Some(stands) }
 }
 
 fn effect(key: &str, claim: u64, started: u64) -> Effect {
@@ -80,6 +80,10 @@ fn each_broken_promise_of_a_claim_is_found() {
         let found = all.breaches().join("\n");
         assert!(found.contains(word), "{word:?} is not in {found:?}");
     }
+    // The result of a write came so late that the claim had ended.
+    let mut all = good();
+    (all.said[4].in_time, all.said[5].stands) = (false, Some(false));
+    assert_eq!(all.breaches(), Vec::<String>::new());
     // A write of its own may begin when a later claim was told: the upstream is there to refuse it.
     let direct = Attempt {
         id: 0,

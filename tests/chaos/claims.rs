@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::claimed::{Claim, Said, Word};
-use super::courses::VISIBILITY;
+use super::courses::{ACK_HOLD, VISIBILITY};
 use super::crew::{Crew, Ending, Member};
 use super::leases::lives_until;
 use super::sending::{Condition, Finishes, Write};
@@ -116,8 +116,9 @@ impl Member {
 
     async fn acks_with_write(&mut self, taken: &Taken) {
         let write = self.finishing(taken, Some(format!("/.onceward/{}/ack", taken.path)));
-        let sent = self.is_over(taken);
+        let (sent, began) = (self.is_over(taken), Instant::now());
         let ending = self.carry(&write).await;
+        let in_time = began.elapsed() < ACK_HOLD;
         if matches!(ending, Ending::Lost(_)) && taken.lives() {
             self.crew.journal.strange(format!("a holder was told claim-lost: {taken:?}: {write:?}"));
         }
@@ -127,7 +128,7 @@ impl Member {
             Ending::Stale(_) | Ending::Open => (tick(), None),
         };
         let (claim, key) = (taken.index, Some(write.key));
-        self.crew.journal.said(Said { claim, word: Word::AckWithWrite, key, sent, at, stands });
+        self.crew.journal.said(Said { claim, word: Word::AckWithWrite, key, sent, at, in_time, stands });
         if stands == Some(true) && self.rng.bool() {
             self.says(taken, Word::Ack).await;
         }
@@ -175,7 +176,7 @@ impl Member {
             self.crew.journal.strange(format!("a holder was told claim-lost: {taken:?}: {answer}"));
         }
         let (claim, stands) = (taken.index, Some(stands));
-        self.crew.journal.said(Said { claim, word, key: None, sent, at, stands });
+        self.crew.journal.said(Said { claim, word, key: None, sent, at, in_time: true, stands });
     }
 
     async fn extends(&mut self, taken: &mut Taken) {
@@ -194,7 +195,15 @@ impl Member {
             witness(&self.crew, taken);
         }
         let (claim, stands) = (taken.index, Some(stands));
-        self.crew.journal.said(Said { claim, word: Word::Extend, key: None, sent, at, stands });
+        self.crew.journal.said(Said {
+            claim,
+            word: Word::Extend,
+            key: None,
+            sent,
+            at,
+            in_time: true,
+            stands,
+        });
     }
 
     fn stands(&self, answer: &Answer) -> bool {

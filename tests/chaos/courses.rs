@@ -45,6 +45,9 @@ const TASKS: Course = adding("tasks", TASK_LINES, true);
 /// meanwhile: so much, and the longest wait for a turn.
 const TASK_LINES: &str = "guard = \"tool\"\nresource = \"/tasks/{id}\"\nlimits.upstream_total = \"5s\"";
 
+/// How long a claim is kept for the write that its acknowledgment carries: `queue.max_wait` and what [`TASK_LINES`] says.
+pub const ACK_HOLD: Duration = Duration::from_secs(2 + 5);
+
 /// How long a claim lives that is not acknowledged.
 pub const VISIBILITY: Duration = Duration::from_millis(1_500);
 

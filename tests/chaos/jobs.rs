@@ -90,9 +90,8 @@ impl Member {
     }
 }
 
-/// Sees the end of every accepted write, and asks once more for its answer.
+/// Sees the end of every accepted write, each within that time of the one before, and asks once more for its answer.
 pub async fn all_end(crew: &Arc<Crew>, within: Duration) -> Vec<String> {
-    let until = Instant::now() + within;
     let mut shares = vec![Vec::new(); AT_ONCE];
     for (n, write) in std::mem::take(&mut *crew.accepted.lock()).into_values().enumerate() {
         shares[n % AT_ONCE].push(write);
@@ -104,8 +103,11 @@ pub async fn all_end(crew: &Arc<Crew>, within: Duration) -> Vec<String> {
             let line = Line::to(&crew.addresses);
             let sender = Sender { line: &line, journal: &crew.journal };
             let mut found = Vec::new();
+            let mut until = Instant::now() + within;
             for write in share {
-                if !sender.ends(&write, until).await {
+                if sender.ends(&write, until).await {
+                    until = Instant::now() + within;
+                } else {
                     found.push(format!("no end of an accepted write {within:?} after the end: {write:?}"));
                 }
                 sender.send(&Write { later: None, ..write }).await;

@@ -28,7 +28,7 @@ fn replayed() -> Heard {
 
 fn refused(code: &str, executed: &str) -> Heard {
     let (code, executed) = (code.to_owned(), executed.to_owned());
-    let refusal = Some(Refused { code, executed, detail: String::new() });
+    let refusal = Some(Refused { code, executed, upstream_status: None, detail: String::new() });
     Heard { status: 409, refusal, ..Heard::default() }
 }
 

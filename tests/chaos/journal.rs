@@ -55,6 +55,8 @@ pub struct Heard {
 pub struct Refused {
     pub code: String,
     pub executed: String,
+    /// What the upstream answered, where the refusal says it.
+    pub upstream_status: Option<u64>,
     pub detail: String,
 }
 
@@ -62,7 +64,13 @@ impl Heard {
     pub fn new(answer: &Answer) -> Heard {
         let refusal = answer.is_refusal().then(|| {
             let problem = answer.problem();
-            Refused { code: problem.code, executed: problem.executed, detail: problem.detail }
+            let upstream_status = problem.json["upstream_status"].as_u64();
+            Refused {
+                code: problem.code,
+                executed: problem.executed,
+                upstream_status,
+                detail: problem.detail,
+            }
         });
         Heard {
             status: answer.status,

@@ -40,12 +40,20 @@ pub struct Reader {
     manner: Manner,
     rng: fastrand::Rng,
     reading: Reading,
+    /// So many of what it was told are not the last.
+    looked_at: usize,
 }
 
 impl Reader {
     pub fn new(name: &'static str, manner: Manner, seed: u64, crew: &Arc<Crew>) -> Reader {
         let rng = fastrand::Rng::with_seed(seed);
-        Reader { crew: crew.clone(), manner, rng, reading: Reading { name, ..Reading::default() } }
+        Reader {
+            crew: crew.clone(),
+            manner,
+            rng,
+            reading: Reading { name, ..Reading::default() },
+            looked_at: 0,
+        }
     }
 
     /// One that reads all again from there.
@@ -97,7 +105,7 @@ impl Reader {
             }
             // It may have come before anybody knew that it is the last; then the next heartbeat is the end.
             let last = self.crew.last.lock();
-            self.reading.ended = last.is_among(&self.reading.told);
+            self.reading.ended = last.is_among(&self.reading.told, &mut self.looked_at);
             if self.reading.ended || last.overdue() {
                 return;
             }
@@ -138,9 +146,11 @@ impl Last {
         Last(Some((operation, until)))
     }
 
-    fn is_among(&self, told: &[Told]) -> bool {
+    /// Looks at each event once, however many there are.
+    fn is_among(&self, told: &[Told], looked_at: &mut usize) -> bool {
         let Some((operation, _)) = &self.0 else { return false };
-        told.iter().rev().any(|told| told.data["operation"].as_str() == Some(operation))
+        let new = std::mem::replace(looked_at, told.len());
+        told.iter().skip(new).any(|told| told.data["operation"].as_str() == Some(operation))
     }
 
     fn overdue(&self) -> bool {

@@ -74,7 +74,9 @@ impl Reader<'_> {
             let of = keys.entry(&attempt.key).or_insert_with(|| Of::new(attempt));
             let heard = attempt.heard.as_ref().filter(|heard| heard.refusal.is_none() && !heard.accepted);
             // 204 is an operator's word.
-            of.done |= heard.is_some_and(|heard| (200..300).contains(&heard.status) && heard.status != 204);
+            let done = heard.filter(|heard| (200..300).contains(&heard.status) && heard.status != 204);
+            of.done |= done.is_some();
+            of.at_once |= done.is_some_and(|heard| !heard.replayed);
         }
         for (place, effect) in self.evidence.effects.iter().enumerate() {
             let of = effect.key.as_ref().and_then(|key| keys.get_mut(&key[..]));
@@ -102,8 +104,10 @@ impl Reader<'_> {
                         found.push(format!("told of a change that the ledger does not have: {told:?}"));
                         continue;
                     };
-                    // What was unknown may be ended late, by the instance that lost the store meanwhile (S3).
-                    if of.unknown || !course_of(&told.subject).turns {
+                    // What was unknown may be ended late, by the instance that lost the store meanwhile (S3). That it
+                    // was may be among what a reader missed; not where the run itself told its agent.
+                    let was_unknown = of.unknown || !(whole || of.at_once);
+                    if was_unknown || !course_of(&told.subject).turns {
                         continue;
                     }
                     if let Some((before, earlier)) = last.insert(&told.subject, (at, told))
@@ -164,6 +168,8 @@ struct Of {
     operation: String,
     resource: String,
     done: bool,
+    /// Who asked for it was told by its run, and not by a replay.
+    at_once: bool,
     /// Its place in the ledger.
     effect: Option<usize>,
     changed: usize,
@@ -174,7 +180,7 @@ impl Of {
     fn new(attempt: &Attempt) -> Of {
         let operation = operation(attempt.agent, &attempt.key);
         let resource = attempt.resource.clone();
-        Of { operation, resource, done: false, effect: None, changed: 0, unknown: false }
+        Of { operation, resource, done: false, at_once: false, effect: None, changed: 0, unknown: false }
     }
 }
 

@@ -167,7 +167,9 @@ impl Of<'_> {
 
     /// What a refusal says of the effect has to be so.
     fn refused(&self, attempt: &Attempt, refused: &Refused, kept: bool) -> Option<String> {
-        let Refused { code, executed, .. } = refused;
+        let Refused { code, executed, upstream_status, .. } = refused;
+        // What the upstream refused itself was executed all the same (K4), and has no effect.
+        let succeeded = upstream_status.is_none_or(|status| (200..300).contains(&status));
         let id = attempt.id.to_string();
         let own = self.effects.iter().any(|effect| effect.attempt.as_ref() == Some(&id));
         let before = self.effects.iter().any(|effect| effect.ended < attempt.sent);
@@ -180,7 +182,7 @@ impl Of<'_> {
             "no" if before && speaks_of_the_key => {
                 Some(format!("attempt {id} was told `no` by {code} after the effect of another"))
             }
-            "yes" if !self.effects.iter().any(|effect| effect.started < attempt.at) => {
+            "yes" if succeeded && !self.effects.iter().any(|effect| effect.started < attempt.at) => {
                 Some(format!("attempt {id} was told `yes` by {code}, and there is no effect"))
             }
             _ => None,
@@ -245,7 +247,7 @@ fn told_otherwise(attempt: &Attempt, heard: &Heard, effect: Option<&&Effect>) ->
 fn heard(heard: &Heard) -> String {
     let Heard { status, refusal, recorded, replayed, accepted, .. } = heard;
     match refusal {
-        Some(Refused { code, executed, detail }) => {
+        Some(Refused { code, executed, detail, .. }) => {
             format!("{status} {code}, executed: {executed}, recorded: {recorded}, {detail:?}")
         }
         None if *accepted => format!("{status}, accepted"),

@@ -32,8 +32,15 @@ fn done(replayed: bool, print: u64) -> Option<Heard> {
 
 fn refused(code: &str, executed: &str) -> Option<Heard> {
     let (code, executed) = (code.to_owned(), executed.to_owned());
-    let refusal = Some(Refused { code, executed, detail: String::new() });
+    let refusal = Some(Refused { code, executed, upstream_status: None, detail: String::new() });
     Some(Heard { status: 409, refusal, ..Heard::default() })
+}
+
+fn not_stored(upstream_status: u64) -> Option<Heard> {
+    let mut heard = refused("result-not-stored", "yes");
+    let refusal = heard.as_mut().and_then(|heard| heard.refusal.as_mut());
+    refusal.expect("a refusal").upstream_status = Some(upstream_status);
+    heard
 }
 
 fn breaches(effects: Vec<Effect>, attempts: Vec<Attempt>) -> String {
@@ -50,6 +57,7 @@ fn good_evidence_passes() {
         attempt(5, "b", 15, 22, done(false, 7)),
         attempt(6, "b", 23, 24, done(true, 7)),
         attempt(7, "b", 25, 26, refused("shutting-down", "no")),
+        attempt(8, "c", 27, 28, not_stored(500)),
     ];
     assert_eq!(breaches(effects, attempts), "");
 }
@@ -64,6 +72,7 @@ fn each_broken_promise_is_found() {
         ("and had the effect", one(), vec![attempt(1, "a", 1, 5, refused("shutting-down", "no"))]),
         ("after the effect", one(), vec![attempt(2, "a", 12, 15, refused("stale-version", "no"))]),
         ("there is no effect", vec![], vec![attempt(1, "a", 1, 5, refused("response-not-kept", "yes"))]),
+        ("there is no effect", vec![], vec![attempt(1, "a", 1, 5, not_stored(201))]),
         ("effect that is none", vec![], vec![attempt(1, "a", 1, 5, done(false, 1))]),
         (
             "other bytes",
