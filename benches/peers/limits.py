@@ -12,6 +12,7 @@ import http.client
 import os
 import re
 import resource
+import socket
 import subprocess
 import threading
 import time
@@ -68,6 +69,12 @@ class Heard:
         for line in self.client.answers:
             self.lines.append(line.decode("latin-1"))
 
+    def end(self):
+        """A server that tells spends more on that than on a step."""
+        self.client.socket.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        self.client.__exit__()
+
     def until(self, port, word):
         """All lines before a word that is said now."""
         with stores.Client(port) as client:
@@ -108,6 +115,7 @@ class RedisLimit:
             # A sign of life, or a sweep, is none of it.
             steps = [words for words in steps if len(words) > 5 and re.fullmatch(rb"[0-9a-f]{32}", words[5])]
         finally:
+            heard.end()
             first.stop()
             second.stop()
         if len(steps) != TRIPS[kind]:

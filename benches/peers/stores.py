@@ -127,6 +127,14 @@ class Postgres(Store):
         return said.stdout.splitlines()
 
     def empty(self):
+        # A session outlives its client for as long as its last statement takes, and would be in the way of the drop.
+        others = "from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
+        deadline = time.monotonic() + 30
+        self.ask(f"select pg_terminate_backend(pid) {others}")
+        while self.ask(f"select count(*) {others}") != ["0"]:
+            if time.monotonic() > deadline:
+                rig.fail("sessions of Postgres do not end")
+            time.sleep(0.05)
         self.ask("drop schema if exists onceward cascade", "checkpoint")
 
     def stop(self):
