@@ -11,6 +11,8 @@ mod brokers;
 mod configured;
 #[path = "queues/crew.rs"]
 mod crew;
+#[path = "queues/drained.rs"]
+mod drained;
 #[path = "queues/lists.rs"]
 mod lists;
 #[path = "queues/stores.rs"]
@@ -61,6 +63,13 @@ async fn claims(agent: &Agent, key: &str) -> Claim {
 
 async fn none(agent: &Agent, key: &str) {
     agent.post("/.onceward/queues/tasks/claim").key(key).await.is(204);
+}
+
+/// Until what this agent asks for under that key is under way.
+async fn asks(agent: &Agent, key: &str) {
+    let operation = format!("/.onceward/operations/{key}");
+    within(format!("{key} to be asked for"), async { while agent.get(&operation).await.status != 200 {} })
+        .await;
 }
 
 /// A configuration of a source alone, with a route to this upstream.
@@ -159,8 +168,7 @@ async fn a_released_task_goes_to_who_waits_at_once() {
     let agent = Agent::new(&proxy);
     let first = claims(&agent, "a").await;
     let waits = agent.post("/.onceward/queues/tasks/claim").key("b").wait(10).spawn();
-    // It waits when a look of its own has found nothing.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    asks(&agent, "b").await;
     let released = Instant::now();
     agent.post(&first.path("release")).await.is(204);
     let second = Claim::of(&waits.await.unwrap());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::wire::{self, Framing, Head};
@@ -122,6 +122,11 @@ impl Raw {
     pub async fn body(&mut self, head: &Head, into: &mut Vec<u8>) -> bool {
         let framing = head.framing().unwrap_or(Framing::UntilClose);
         within("a body", wire::read_body(&mut self.stream, framing, into)).await.unwrap_or(false)
+    }
+
+    /// Waits until something of an answer is there, and leaves it unread; `false`: the connection ends instead.
+    pub async fn is_answered(&mut self) -> bool {
+        within("an answer or the end", self.stream.fill_buf()).await.is_ok_and(|there| !there.is_empty())
     }
 
     /// Reads at least one byte of what is next on the wire.

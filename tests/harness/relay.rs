@@ -70,9 +70,14 @@ impl Relay {
 
     /// Nothing goes through for so long, and then everything.
     pub async fn hold(&self, time: Duration) {
-        self.shared.held.send_replace(true);
+        self.holds(true);
         tokio::time::sleep(time).await;
-        self.shared.held.send_replace(false);
+        self.holds(false);
+    }
+
+    /// Nothing goes through until it is told otherwise.
+    pub fn holds(&self, held: bool) {
+        self.shared.held.send_replace(held);
     }
 
     /// How many connections were cut while somebody still wanted them.

@@ -8,11 +8,11 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use serde_json::json;
 
 use super::ack_with_write::is_one_with_its_write;
-use super::crew::Crew;
+use super::drained::{Away, EACH, KILLS, Source, drains};
 use super::{Claim, claims, none, routed};
 use crate::harness::servers::rabbitmq::{RabbitMq, shared};
 use crate::harness::servers::redis::certificates::Certificates;
-use crate::harness::{Agent, Proxy, Upstream};
+use crate::harness::{Agent, Proxy, Upstream, within};
 
 const CLAIM: &str = "/.onceward/queues/tasks/claim";
 
@@ -33,6 +33,16 @@ impl Queue {
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         channel.queue_declare(name.into(), durable, quorum).await.unwrap();
         Queue { _connection: connection, channel, name }
+    }
+
+    /// Until somebody waits for its messages.
+    async fn is_consumed(&self) {
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let consumers = async || {
+            let asked = self.channel.queue_declare(self.name.into(), passive, FieldTable::default());
+            asked.await.unwrap().consumer_count()
+        };
+        within("a consumer", async { while consumers().await == 0 {} }).await;
     }
 
     /// A message without an id.
@@ -164,8 +174,8 @@ async fn a_message_wakes_who_waits() {
     for n in 0..20 {
         let wait = agent.post(CLAIM).key(&format!("{n}")).wait(15).spawn();
         // In its wait.
-        tokio::time::sleep(Duration::from_millis(if n == 0 { 500 } else { 100 + fastrand::u64(0..60) }))
-            .await;
+        queue.is_consumed().await;
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(0..60))).await;
         let sent = Instant::now();
         queue.send(n).await;
         Claim::of(&wait.await.unwrap());
@@ -205,49 +215,45 @@ async fn a_queue_within_tls_hands_out_its_messages() {
     assert!(refused.detail.contains("certificate"), "{}", refused.detail);
 }
 
-/// A queue with so many tasks, and who works on them: every task done, none by two at once.
-async fn filled(broker: &RabbitMq, name: &'static str, tasks: u32) -> (Proxy, Crew) {
-    let queue = Queue::declare(broker, name).await;
+/// So many tasks.
+async fn fill(broker: &RabbitMq, tasks: u32) {
+    let queue = Queue::declare(broker, "tasks").await;
     for id in 0..tasks {
         queue.send(id).await;
     }
-    let proxy = Proxy::start(&config(broker, name, "visibility = \"1s\"\nmax_attempts = 100")).await;
-    let crew = Crew::new(&[&proxy], tasks);
-    (proxy, crew)
 }
 
-// J2, J3
-#[tokio::test]
-async fn eight_workers_do_each_message_once() {
-    let broker = shared().await;
-    let (_proxy, crew) = filled(broker, "eight", 60).await;
-    crew.work(8).await;
-    broker.reaches("eight", (0, 0)).await;
+impl Source for RabbitMq {
+    fn config(&self, lines: &str) -> String {
+        config(self, "tasks", lines)
+    }
+
+    async fn goes(&mut self, how: Away) {
+        match how {
+            Away::Killed => self.kill(),
+            Away::Hanging => self.pause(),
+        }
+    }
+
+    async fn comes_back(&mut self, how: Away) {
+        match how {
+            Away::Killed => self.start_again().await,
+            Away::Hanging => self.resume(),
+        }
+    }
+
+    async fn has_heard(&self) {
+        self.reaches("tasks", (0, 0)).await;
+    }
 }
 
-// J2, J3
+// J2, J3, S5: one after the other, for a broker takes its time to start
 #[tokio::test]
-async fn sixty_four_workers_do_each_message_once() {
-    let broker = shared().await;
-    let (_proxy, crew) = filled(broker, "many", 200).await;
-    crew.work(64).await;
-    broker.reaches("many", (0, 0)).await;
-}
-
-// J2, J3: killed in the middle, hanging in the middle
-#[tokio::test]
-async fn each_message_is_done_once_whatever_the_broker_does() {
+async fn eight_and_sixty_four_workers_do_each_message_once_whatever_ends() {
     let mut broker = RabbitMq::start().await;
-    let (_proxy, crew) = filled(&broker, "tasks", 120).await;
+    fill(&broker, 100).await;
     broker.keeps("tasks").await;
-    tokio::join!(crew.work(8), async {
-        crew.reaches(30).await;
-        broker.kill();
-        broker.start_again().await;
-        crew.reaches(60).await;
-        broker.pause();
-        tokio::time::sleep(Duration::from_secs(4)).await;
-        broker.resume();
-    });
-    broker.reaches("tasks", (0, 0)).await;
+    drains(&mut broker, 100, 8, &EACH).await;
+    fill(&broker, 200).await;
+    drains(&mut broker, 200, 64, &KILLS).await;
 }

@@ -10,6 +10,14 @@ use parking_lot::Mutex;
 use super::Claim;
 use crate::harness::{Agent, Answer, Proxy, Raw, within};
 
+const CLAIM: &str = "/.onceward/queues/tasks/claim";
+
+/// How a crew's queue is configured: nobody waits long for the tasks of who is gone.
+pub const LINES: &str = "visibility = \"1s\"\nmax_attempts = 100";
+const VISIBILITY: Duration = Duration::from_secs(1);
+/// By how much a time may be cut off where it is written down.
+const CUT_OFF: Duration = Duration::from_millis(20);
+
 /// How long anything may take: a broker that is killed takes its time to come back.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -20,6 +28,8 @@ const WAITS: [&str; 3] = ["in-flight", "upstream-unreachable", "store-unavailabl
 struct Page {
     /// The claims so far, by fence.
     fences: Vec<u64>,
+    /// Before the last of them was asked for.
+    asked: Option<Instant>,
     /// Who works on it now, by fence.
     working: Option<u64>,
     done: u32,
@@ -35,6 +45,8 @@ pub struct Crew {
     claims: Arc<AtomicU32>,
     killed: Arc<AtomicU32>,
     late: Arc<AtomicU32>,
+    /// Acknowledgments that were heard though their answers were lost.
+    replayed: Arc<AtomicU32>,
     /// How often a proxy, or what is behind it, was not there.
     outages: Arc<AtomicU32>,
 }
@@ -50,6 +62,7 @@ impl Crew {
             claims: Arc::default(),
             killed: Arc::default(),
             late: Arc::default(),
+            replayed: Arc::default(),
             outages: Arc::default(),
         }
     }
@@ -73,6 +86,18 @@ impl Crew {
             }
         })
         .await;
+    }
+
+    /// Until one who waits longer than the workers do is told that the source does not answer.
+    pub async fn feels_a_silence(&self) {
+        let began = Instant::now();
+        for n in 0.. {
+            let answer = self.asks(0, CLAIM, &format!("patient-{n}"), 15).await;
+            if answer.is_refusal() && answer.code() == "upstream-unreachable" {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "a source that hangs is never felt: {answer}");
+        }
     }
 
     fn done(&self) -> u32 {
@@ -106,12 +131,15 @@ impl Crew {
         let claims: usize = book.values().map(|page| page.fences.len()).sum();
         let killed = self.killed.load(Ordering::Relaxed);
         let late = self.late.load(Ordering::Relaxed);
+        let replayed = self.replayed.load(Ordering::Relaxed);
         println!(
-            "{} tasks by {claims} claims in {:?}, {killed} left in the middle, {late} late",
+            "{} tasks by {claims} claims in {:?}, {killed} left in the middle, {late} late, {replayed} acknowledged \
+             unheard",
             self.tasks,
             began.elapsed()
         );
         assert!(killed > 0 && late > 0, "nobody was killed, or nobody was late");
+        assert!(replayed > 0, "no answer to an acknowledgment was lost");
     }
 
     /// Asks until it is answered, under the same key, wherever its proxy is by then.
@@ -149,11 +177,12 @@ impl Crew {
             }
             assert!(began.elapsed() < PATIENCE, "{} of {} are done", self.done(), self.tasks);
             let key = format!("{number}-{turn}");
+            let asked = Instant::now();
             // Some of the answers are lost, and asked for again under their keys.
             if turn % 4 == 1 {
-                self.lost(number, "/.onceward/queues/tasks/claim", &key).await;
+                self.lost(number, CLAIM, &key, turn % 8 == 1).await;
             }
-            let answer = self.asks(number, "/.onceward/queues/tasks/claim", &key, 1).await;
+            let answer = self.asks(number, CLAIM, &key, 1).await;
             if answer.is_refusal() && WAITS.contains(&answer.code().as_str()) {
                 self.outages.fetch_add(u32::from(answer.code() != "in-flight"), Ordering::Relaxed);
                 continue;
@@ -162,7 +191,7 @@ impl Crew {
                 continue;
             }
             let claim = Claim::of(&answer);
-            if !self.begins(&claim) {
+            if !self.begins(&claim, asked) {
                 hanging.push(tokio::spawn(self.clone().comes_late(number, claim, key)));
                 continue;
             }
@@ -171,7 +200,7 @@ impl Crew {
                 3 => drop(self.killed.fetch_add(1, Ordering::Relaxed)),
                 // Another takes its place meanwhile.
                 7 => hanging.push(tokio::spawn(self.clone().comes_late(number, claim, key))),
-                _ => self.ends(number, &claim, &key).await,
+                nth => self.ends(number, &claim, &key, nth).await,
             }
         }
         for late in hanging {
@@ -193,25 +222,35 @@ impl Crew {
     }
 
     /// `false`: the answer came so late that another has the task by now.
-    fn begins(&self, claim: &Claim) -> bool {
+    fn begins(&self, claim: &Claim, asked: Instant) -> bool {
+        let task = task_of(claim);
         let mut book = self.book.lock();
-        let page = book.entry(task_of(claim)).or_default();
+        let page = book.entry(task).or_default();
         match page.fences.last() {
             Some(last) if *last > claim.fence => return false,
             Some(last) if *last == claim.fence => {}
-            Some(_) | None => page.fences.push(claim.fence),
+            Some(_) | None => {
+                assert_eq!(page.done, 0, "task {task} was handed out after it was done: {claim:?}");
+                // Nobody gives a task back here: each is its worker's for the whole of its time.
+                let before = page.asked.replace(asked).map(|asked| asked.elapsed() + CUT_OFF);
+                assert!(
+                    before.is_none_or(|had| had >= VISIBILITY),
+                    "with two at once: {claim:?}, {before:?}"
+                );
+                page.fences.push(claim.fence);
+            }
         }
         page.working = Some(claim.fence);
         true
     }
 
     /// Works, and acknowledges; some of the answers are lost.
-    async fn ends(&self, number: usize, claim: &Claim, key: &str) {
+    async fn ends(&self, number: usize, claim: &Claim, key: &str, nth: u32) {
         let task = task_of(claim);
         tokio::time::sleep(Duration::from_millis(fastrand::u64(1..5))).await;
         let key = format!("{key}-ack");
-        if fastrand::u32(0..4) == 0 {
-            self.lost(number, &claim.path("ack"), &key).await;
+        if nth % 4 == 1 {
+            self.lost(number, &claim.path("ack"), &key, nth == 1).await;
         }
         let acked = self.acks(number, claim, &key).await;
         let mut book = self.book.lock();
@@ -220,7 +259,8 @@ impl Crew {
             assert_eq!(acked.code(), "claim-lost");
             return;
         }
-        acked.is(204);
+        let replayed = acked.is(204).header("idempotent-replayed").is_some();
+        self.replayed.fetch_add(u32::from(replayed), Ordering::Relaxed);
         assert_eq!(
             page.working,
             Some(claim.fence),
@@ -229,15 +269,18 @@ impl Crew {
         page.done += 1;
     }
 
-    /// Asks, and leaves before the answer.
-    async fn lost(&self, number: usize, path: &str, key: &str) {
+    /// Asks, and leaves before the answer, or when it is there and before it is read.
+    async fn lost(&self, number: usize, path: &str, key: &str, answered: bool) {
         // Where nobody listens there is nothing to lose.
         let Ok(mut raw) = Raw::try_to(&self.address(number)).await else { return };
         let asked = format!(
             "POST {path} HTTP/1.1\r\nHost: a\r\nIdempotency-Key: {key}\r\nPrefer: wait=1\r\nContent-Length: 0\r\n\r\n"
         );
         raw.try_send(asked).await.ok();
-        tokio::time::sleep(Duration::from_millis(fastrand::u64(0..10))).await;
+        match answered {
+            true => _ = raw.is_answered().await,
+            false => tokio::time::sleep(Duration::from_millis(fastrand::u64(0..10))).await,
+        }
         raw.reset();
     }
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::board::Board;
-use super::crew::Crew;
-use super::{Claim, claims, none};
+use super::drained::{Away, EACH, KILLS, Source, drains};
+use super::{Claim, asks, claims, none};
 use crate::harness::relay::Relay;
 use crate::harness::{Agent, Proxy, Raw, Reply, Upstream, within};
 
@@ -46,7 +46,7 @@ async fn who_came_first_is_served_first() {
     for n in 0..5 {
         let agent = Agent::new(&proxy);
         waits.push(agent.post("/.onceward/queues/tasks/claim").key(&format!("{n}")).wait(15).spawn());
-        tokio::time::sleep(Duration::from_millis(60)).await;
+        asks(&agent, &format!("{n}")).await;
     }
     (1..=5).for_each(|id| board.add(id));
     for (n, wait) in waits.into_iter().enumerate() {
@@ -68,13 +68,15 @@ async fn who_left_the_line_gets_no_task() {
     .await;
     board.upstream.arrived(1).await;
     let waits = agent.post("/.onceward/queues/tasks/claim").key("b").wait(15).spawn();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    asks(&agent, "b").await;
     gone.reset();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    // Its key is free again.
+    within("Onceward to see that it has gone", async {
+        while agent.get("/.onceward/operations/gone").await.status != 404 {}
+    })
+    .await;
     board.add(1);
     assert_eq!(Claim::of(&waits.await.unwrap()).task["id"], json!(1));
-    // And its key is free.
-    agent.get("/.onceward/operations/gone").await.refused("not-found");
 }
 
 // J2: nothing is claimed where the list cannot be had
@@ -205,50 +207,72 @@ async fn who_waits_waits_over_a_reload() {
     agent.post("/.onceward/queues/more/claim").key("b").await.refused("upstream-unreachable");
 }
 
-/// Every task, with a board that hears what is done.
-const DRAINED: &str = "visibility = \"1s\"\nmax_attempts = 100\npoll = \"100ms\"\ndone = \"PATCH /tasks/{id}\"\n\
-     done_body = '{\"status\":\"done\"}'";
+/// A board that hears what is done, and can be away.
+struct Listed {
+    board: Board,
+    relay: Relay,
+}
 
-// J2, J3: an upstream that ends in the middle, and comes back
-#[tokio::test]
-async fn each_task_is_done_once_while_its_upstream_restarts() {
-    let mut board = Board::with(60).await;
-    let relay = Relay::to(board.upstream.address(), 1).await;
-    let text = board.config(DRAINED).replace(&board.upstream.url(), &relay.url());
-    let proxy = Proxy::start(&text).await;
-    let crew = Crew::new(&[&proxy], 60);
-    tokio::join!(crew.work(8), async {
-        crew.reaches(20).await;
-        relay.moves("");
-        relay.cut_all();
-        crew.feels_an_outage().await;
-        board.restart().await;
-        relay.moves(board.upstream.address());
-    });
-    within("the board to be told", async {
-        while !board.open().is_empty() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+impl Listed {
+    async fn with(tasks: u32) -> Listed {
+        let board = Board::with(tasks).await;
+        let relay = Relay::to(board.upstream.address(), 1).await;
+        Listed { board, relay }
+    }
+}
+
+impl Source for Listed {
+    fn config(&self, lines: &str) -> String {
+        let lines = format!(
+            "poll = \"100ms\"\ndone = \"PATCH /tasks/{{id}}\"\ndone_body = '{{\"status\":\"done\"}}'\n{lines}"
+        );
+        self.board.config(&lines).replace(&self.board.upstream.url(), &self.relay.url())
+    }
+
+    async fn goes(&mut self, how: Away) {
+        match how {
+            Away::Killed => {
+                self.relay.moves("");
+                self.relay.cut_all();
+            }
+            Away::Hanging => self.relay.holds(true),
         }
-    })
-    .await;
-}
+    }
 
-async fn drains(workers: usize, tasks: u32) {
-    let board = Board::with(tasks).await;
-    let proxy = board.proxy(DRAINED).await;
-    let crew = Crew::new(&[&proxy], tasks);
-    crew.work(workers).await;
-    assert_eq!(board.open(), Vec::<u32>::new());
-}
+    async fn comes_back(&mut self, how: Away) {
+        match how {
+            Away::Killed => {
+                self.board.restart().await;
+                self.relay.moves(self.board.upstream.address());
+            }
+            Away::Hanging => self.relay.holds(false),
+        }
+    }
 
-// J2, J3: every task done, none by two at once, with agents killed and acknowledgments lost
-#[tokio::test]
-async fn eight_workers_do_each_task_once() {
-    drains(8, 60).await;
+    async fn has_heard(&self) {
+        within("the board to be told", async {
+            while !self.board.open().is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    }
 }
 
 // J2, J3
 #[tokio::test]
 async fn sixty_four_workers_do_each_task_once() {
-    drains(64, 200).await;
+    drains(&mut Listed::with(200).await, 200, 64, &[]).await;
+}
+
+// J2, J3, S5
+#[tokio::test]
+async fn eight_workers_do_each_task_once_whatever_ends() {
+    drains(&mut Listed::with(100).await, 100, 8, &EACH).await;
+}
+
+// J2, J3, S5
+#[tokio::test]
+async fn sixty_four_workers_do_each_task_once_whatever_ends() {
+    drains(&mut Listed::with(200).await, 200, 64, &KILLS).await;
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::board::Board;
-use super::crew::Crew;
-use super::{Claim, claims, none};
+use super::crew::{self, Crew};
+use super::{Claim, asks, claims, none};
 use crate::harness::ground::{Ground, on_each_store};
 use crate::harness::{Agent, Proxy, within};
 
@@ -97,7 +97,7 @@ async fn claims_live_on_after_a_kill() {
 // J2, J3, S3: every task done, none by two at once, by workers of two instances
 async fn workers_of_two_do_each_task_once(store: &str) {
     let (board, ground) = (Board::with(60).await, Ground::of(store).await);
-    let lines = format!("visibility = \"1s\"\nmax_attempts = 100\npoll = \"100ms\"\n{TOLD}");
+    let lines = format!("{}\npoll = \"100ms\"\n{TOLD}", crew::LINES);
     let (one, two) = (on(&ground, &board, &lines).await, on(&ground, &board, &lines).await);
     Crew::new(&[&one, &two], 60).work(8).await;
     assert_eq!(board.open(), Vec::<u32>::new());
@@ -106,7 +106,7 @@ async fn workers_of_two_do_each_task_once(store: &str) {
 // J2, J3, S3, S5: instances are killed in the middle and come back elsewhere, and every task is still done once
 async fn workers_outlive_their_instances(store: &str) {
     let (board, ground) = (Board::with(60).await, Ground::of(store).await);
-    let lines = format!("visibility = \"1s\"\nmax_attempts = 100\npoll = \"100ms\"\n{TOLD}");
+    let lines = format!("{}\npoll = \"100ms\"\n{TOLD}", crew::LINES);
     let mut proxies = vec![on(&ground, &board, &lines).await];
     if ground.address().is_some() {
         proxies.push(on(&ground, &board, &lines).await);
@@ -142,8 +142,9 @@ async fn a_claim_is_one_on_all(store: &str) {
     for n in 0..3 {
         let (here, there) = (&agents[n % 2], &agents[(n + 1) % 2]);
         let waits = there.post(CLAIM).key(&format!("{n}")).wait(15).spawn();
-        // It waits when a look of its own has found nothing.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        asks(there, &format!("{n}")).await;
+        // What a look of its own finds is there by then.
+        tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(!waits.is_finished(), "it was with two at once");
         let released = Instant::now();
         here.post(&held.path("release")).await.is(204);

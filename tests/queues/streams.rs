@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::ack_with_write::is_one_with_its_write;
-use super::crew::Crew;
+use super::drained::{Away, EACH, KILLS, Source, drains};
 use super::{Claim, claims, none, routed};
 use crate::harness::servers::redis::certificates::Certificates;
 use crate::harness::servers::redis::{Redis, Said};
@@ -34,6 +34,16 @@ async fn pending(redis: &Redis) -> i64 {
         },
         said => panic!("{said:?}"),
     }
+}
+
+/// Until all that was given is acknowledged there.
+async fn is_told(redis: &Redis) {
+    within("the stream to be told", async {
+        while pending(redis).await != 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
 }
 
 // J2, J3
@@ -118,7 +128,8 @@ async fn an_entry_wakes_who_waits() {
     for n in 0..20 {
         let wait = agent.post(CLAIM).key(&format!("{n}")).wait(15).spawn();
         // In its wait, somewhere between two looks.
-        tokio::time::sleep(Duration::from_millis(if n == 0 { 500 } else { 30 + fastrand::u64(0..60) })).await;
+        redis.reaches("blocked_clients", "1").await;
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(0..60))).await;
         let added = Instant::now();
         add(&redis, n).await;
         Claim::of(&wait.await.unwrap());
@@ -159,54 +170,47 @@ async fn a_stream_within_tls_hands_out_its_entries() {
     assert!(refused.detail.contains("certificate"), "{}", refused.detail);
 }
 
-/// Every task done, none by two at once, with something that happens in the middle.
-async fn drains(workers: usize, tasks: u32, mut redis: Redis, happens: impl AsyncFnOnce(&mut Redis)) {
+/// One with so many tasks, and all that the server confirmed after it was away.
+async fn filled(tasks: u32) -> Redis {
+    let redis = Redis::durable().await;
     for id in 0..tasks {
         add(&redis, id).await;
     }
-    let proxy = Proxy::start(&config(&redis, "visibility = \"1s\"\nmax_attempts = 100")).await;
-    let crew = Crew::new(&[&proxy], tasks);
-    tokio::join!(crew.work(workers), async {
-        crew.reaches(tasks / 3).await;
-        happens(&mut redis).await;
-    });
-    within("the stream to be told", async {
-        while pending(&redis).await != 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+    redis
+}
+
+impl Source for Redis {
+    fn config(&self, lines: &str) -> String {
+        config(self, lines)
+    }
+
+    async fn goes(&mut self, how: Away) {
+        match how {
+            Away::Killed => self.kill(),
+            Away::Hanging => self.pause(),
         }
-    })
-    .await;
+    }
+
+    async fn comes_back(&mut self, how: Away) {
+        match how {
+            Away::Killed => self.start_again().await,
+            Away::Hanging => self.resume(),
+        }
+    }
+
+    async fn has_heard(&self) {
+        is_told(self).await;
+    }
 }
 
-// J2, J3
+// J2, J3, S5
 #[tokio::test]
-async fn eight_workers_do_each_entry_once() {
-    drains(8, 60, Redis::start().await, async |_| {}).await;
+async fn eight_workers_do_each_entry_once_whatever_ends() {
+    drains(&mut filled(100).await, 100, 8, &EACH).await;
 }
 
-// J2, J3
+// J2, J3, S5
 #[tokio::test]
-async fn sixty_four_workers_do_each_entry_once() {
-    drains(64, 200, Redis::start().await, async |_| {}).await;
-}
-
-// J2, J3
-#[tokio::test]
-async fn each_entry_is_done_once_while_the_redis_restarts() {
-    let happens = async |redis: &mut Redis| {
-        redis.kill();
-        redis.start_again().await;
-    };
-    drains(8, 100, Redis::durable().await, happens).await;
-}
-
-// J2, J3
-#[tokio::test]
-async fn each_entry_is_done_once_while_the_redis_hangs() {
-    let happens = async |redis: &mut Redis| {
-        redis.pause();
-        tokio::time::sleep(Duration::from_secs(4)).await;
-        redis.resume();
-    };
-    drains(8, 100, Redis::durable().await, happens).await;
+async fn sixty_four_workers_do_each_entry_once_whatever_ends() {
+    drains(&mut filled(200).await, 200, 64, &KILLS).await;
 }

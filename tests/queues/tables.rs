@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio_postgres::{Client, NoTls};
 
 use super::ack_with_write::is_one_with_its_write;
-use super::crew::Crew;
+use super::drained::{Away, EACH, KILLS, Source, drains};
 use super::{Claim, claims, none, routed};
 use crate::harness::servers::postgres::Postgres;
 use crate::harness::{Agent, Proxy, Upstream, within};
@@ -17,8 +17,8 @@ async fn client(url: &str) -> Client {
     client
 }
 
-/// A table with so many tasks, and a proxy over it.
-async fn table(count: u32, lines: &str) -> (Postgres, Client, Proxy) {
+/// A table with so many tasks.
+async fn filled(count: u32) -> (Postgres, Client) {
     let postgres = Postgres::start().await;
     let client = client(&postgres.url()).await;
     let made = format!(
@@ -26,6 +26,12 @@ async fn table(count: u32, lines: &str) -> (Postgres, Client, Proxy) {
          insert into tasks select n, 'open', jsonb_build_object('id', n) from generate_series(1, {count}) n"
     );
     client.batch_execute(&made).await.expect("a table");
+    (postgres, client)
+}
+
+/// The same, and a proxy over it.
+async fn table(count: u32, lines: &str) -> (Postgres, Client, Proxy) {
+    let (postgres, client) = filled(count).await;
     let proxy = Proxy::start(&config(&postgres.url(), lines)).await;
     (postgres, client, proxy)
 }
@@ -158,6 +164,12 @@ async fn a_dead_task_goes_to_its_table() {
     none(&agent, "b").await;
 }
 
+/// Until somebody waits for the queue's notifications.
+async fn is_listened_to(client: &Client) {
+    let listens = "pg_stat_activity where query = 'listen \"onceward:tasks\"' and state = 'idle'";
+    within("a listener", async { while count(client, listens).await == 0 {} }).await;
+}
+
 // J2: woken, not polled
 #[tokio::test]
 async fn a_notification_wakes_who_waits() {
@@ -167,7 +179,8 @@ async fn a_notification_wakes_who_waits() {
     for n in 0..20 {
         let wait = agent.post("/.onceward/queues/tasks/claim").key(&format!("{n}")).wait(15).spawn();
         // In its wait, somewhere between two looks.
-        tokio::time::sleep(Duration::from_millis(if n == 0 { 500 } else { 30 + fastrand::u64(0..60) })).await;
+        is_listened_to(&client).await;
+        tokio::time::sleep(Duration::from_millis(30 + fastrand::u64(0..60))).await;
         let added = Instant::now();
         let add = format!("insert into tasks values ({n}, 'open', '{{}}'); notify \"onceward:tasks\"");
         client.batch_execute(&add).await.unwrap();
@@ -185,7 +198,8 @@ async fn a_table_is_looked_at_while_somebody_waits() {
     let (mut postgres, client, proxy) = table(0, "").await;
     let agent = Agent::new(&proxy);
     let wait = agent.post("/.onceward/queues/tasks/claim").key("a").wait(15).spawn();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    // It waits when its look has found nothing.
+    is_listened_to(&client).await;
     client.batch_execute("insert into tasks values (1, 'open', '{}')").await.unwrap();
     Claim::of(&wait.await.unwrap());
     postgres.kill();
@@ -229,57 +243,68 @@ async fn a_row_is_done_with_its_write() {
     }
 }
 
-/// Every task done, none by two at once, with something that happens in the middle.
-async fn drains(workers: usize, tasks: u32, lines: &str, happens: impl AsyncFnOnce(&Crew, &mut Postgres)) {
-    let lines = format!("visibility = \"1s\"\nmax_attempts = 100\n{lines}");
-    let (mut postgres, _client, proxy) = table(tasks, &lines).await;
-    let crew = Crew::new(&[&proxy], tasks);
-    tokio::join!(crew.work(workers), async {
-        crew.reaches(tasks / 3).await;
-        happens(&crew, &mut postgres).await;
-    });
-    let client = client(&postgres.url()).await;
-    within("the table to be told", async {
-        while count(&client, "tasks").await != 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+/// A table that tasks are taken from by one kind of lock, and whose server can be away.
+struct Table {
+    postgres: Postgres,
+    locks: &'static str,
+}
+
+impl Table {
+    async fn with(tasks: u32, locks: &'static str) -> Table {
+        Table { postgres: filled(tasks).await.0, locks }
+    }
+}
+
+impl Source for Table {
+    fn config(&self, lines: &str) -> String {
+        config(&self.postgres.url(), &format!("locks = \"{}\"\n{lines}", self.locks))
+    }
+
+    async fn goes(&mut self, how: Away) {
+        match how {
+            Away::Killed => self.postgres.kill(),
+            Away::Hanging => self.postgres.pause(),
         }
-    })
-    .await;
+    }
+
+    async fn comes_back(&mut self, how: Away) {
+        match how {
+            Away::Killed => self.postgres.start_again().await,
+            Away::Hanging => self.postgres.resume(),
+        }
+    }
+
+    async fn has_heard(&self) {
+        let client = client(&self.postgres.url()).await;
+        within("the table to be told", async {
+            while count(&client, "tasks").await != 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    }
 }
 
-/// Away until somebody has felt it.
-async fn restarts(crew: &Crew, postgres: &mut Postgres) {
-    postgres.kill();
-    crew.feels_an_outage().await;
-    postgres.start_again().await;
-}
-
-// J2, J3
+// J2, J3, S5
 #[tokio::test]
-async fn each_row_is_done_once_while_the_postgres_restarts() {
-    drains(8, 100, "", restarts).await;
+async fn eight_workers_do_each_row_once_whatever_ends() {
+    drains(&mut Table::with(100, "rows").await, 100, 8, &EACH).await;
 }
 
-// J2, J3
+// J2, J3, S5
 #[tokio::test]
-async fn each_locked_row_is_done_once_while_the_postgres_restarts() {
-    drains(8, 100, "locks = \"advisory\"", restarts).await;
+async fn eight_workers_do_each_locked_row_once_whatever_ends() {
+    drains(&mut Table::with(100, "advisory").await, 100, 8, &EACH).await;
 }
 
-// J2, J3: every task done, none by two at once
+// J2, J3, S5
 #[tokio::test]
-async fn eight_workers_do_each_row_once() {
-    drains(8, 60, "", async |_, _| {}).await;
+async fn sixty_four_workers_do_each_row_once_whatever_ends() {
+    drains(&mut Table::with(200, "rows").await, 200, 64, &KILLS).await;
 }
 
-// J2, J3
+// J2, J3, S5
 #[tokio::test]
-async fn sixty_four_workers_do_each_row_once() {
-    drains(64, 200, "", async |_, _| {}).await;
-}
-
-// J2, J3
-#[tokio::test]
-async fn sixty_four_workers_do_each_locked_row_once() {
-    drains(64, 200, "locks = \"advisory\"", async |_, _| {}).await;
+async fn sixty_four_workers_do_each_locked_row_once_whatever_ends() {
+    drains(&mut Table::with(200, "advisory").await, 200, 64, &KILLS).await;
 }
