@@ -17,6 +17,9 @@ use crate::harness::ledger::{Fault, Ledger};
 use crate::harness::relay::Relay;
 use crate::harness::upstream::Seen;
 
+/// So often is a proxy started that ends for it does not reach its store.
+const STARTS: usize = 20;
+
 pub struct Storm {
     pub proxies: Vec<Proxy>,
     pub ledger: Ledger,
@@ -151,7 +154,13 @@ impl Storm {
 
     async fn starts(&mut self, which: usize) {
         sleep(Duration::from_millis(self.rng.u64(0..200))).await;
-        self.proxies[which].restart().await;
+        // One whose store is not reached within `limits.store` ends, and whoever runs it starts it again.
+        let mut tries = 0;
+        while let Err(log) = self.proxies[which].try_restart().await {
+            let why = log.lines().rfind(|line| !line.is_empty()).unwrap_or_default();
+            tries += 1;
+            assert!(why.starts_with("onceward: store.url: ") && tries < STARTS, "no start but:\n{log}");
+        }
         self.before[which].moves(self.proxies[which].addr());
     }
 

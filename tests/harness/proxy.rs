@@ -73,10 +73,15 @@ impl Proxy {
 
     /// Starts the process anew in the same directory, on new ports, after `kill` or `terminate`.
     pub async fn restart(&mut self) {
+        let restarted = self.try_restart().await;
+        restarted.unwrap_or_else(|log| panic!("the proxy did not start again:\n{log}"));
+    }
+
+    /// As [`Proxy::restart`]; the log where it ends before it listens.
+    pub async fn try_restart(&mut self) -> Result<(), String> {
         let (child, ready) = spawn(self.directory.path(), self.roots.as_deref());
         self.child = child;
-        let restarted = self.ready(ready).await;
-        restarted.unwrap_or_else(|log| panic!("the proxy did not start again:\n{log}"));
+        self.ready(ready).await
     }
 
     async fn ready(&mut self, ready: oneshot::Receiver<String>) -> Result<(), String> {
