@@ -1,5 +1,6 @@
 //! Several proxies on one store act as one (S3, Q4): on a real Redis and on a real Postgres, each started here.
 
+mod cut_off;
 mod failover;
 mod results;
 mod settings;

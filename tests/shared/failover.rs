@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::told;
 use crate::harness::ledger::{Effect, Fault, Ledger, tick};
-use crate::harness::servers::redis::Watched;
+use crate::harness::servers::redis::watched::Watched;
 use crate::harness::upstream::Seen;
 use crate::harness::{Agent, Answer, Gate, Proxy, Raw, Reply, within};
 
@@ -51,14 +51,6 @@ impl Scene {
         }
     }
 
-    /// Waits until a request under this key is at the upstream, and has the reply that was ready for it.
-    async fn is_out(&self, key: &str) {
-        let key = key.to_owned();
-        let is_it =
-            move |seen: &Vec<Seen>| seen.iter().any(|one| one.whole && key_of(one) == Some(key.clone()));
-        self.ledger.upstream.until("the write at the upstream", is_it).await;
-    }
-
     /// The primary is gone, and nobody does anything but Sentinel and the proxies themselves.
     async fn fails_over(&mut self) {
         self.redis.primary.kill();
@@ -66,33 +58,40 @@ impl Scene {
         self.redis.replica.reaches("role", "master").await;
         self.both_say(200).await;
     }
-
-    /// How many requests went out under each key.
-    fn runs(&self) -> BTreeMap<String, usize> {
-        let mut runs = BTreeMap::new();
-        for key in self.ledger.upstream.requests().iter().filter_map(key_of) {
-            *runs.entry(key).or_insert(0) += 1;
-        }
-        runs
-    }
-
-    /// The fence of the nth request under this key.
-    fn fence(&self, key: &str, nth: usize) -> u64 {
-        let seen = self.ledger.upstream.requests();
-        let of_it: Vec<_> = seen.iter().filter(|one| key_of(one).as_deref() == Some(key)).collect();
-        of_it[nth].field("onceward-fence").expect("a fence").parse().expect("a number")
-    }
 }
 
-fn key_of(seen: &Seen) -> Option<String> {
+pub(super) fn key_of(seen: &Seen) -> Option<String> {
     seen.field("idempotency-key").map(|key| key.trim_matches('"').to_owned())
 }
 
-fn add() -> Value {
+/// Waits until a request under this key is at the upstream, and has the reply that was ready for it.
+pub(super) async fn is_out(ledger: &Ledger, key: &str) {
+    let key = key.to_owned();
+    let is_it = move |seen: &Vec<Seen>| seen.iter().any(|one| one.whole && key_of(one) == Some(key.clone()));
+    ledger.upstream.until("the write at the upstream", is_it).await;
+}
+
+/// How many requests went out under each key.
+pub(super) fn runs(ledger: &Ledger) -> BTreeMap<String, usize> {
+    let mut runs = BTreeMap::new();
+    for key in ledger.upstream.requests().iter().filter_map(key_of) {
+        *runs.entry(key).or_insert(0) += 1;
+    }
+    runs
+}
+
+/// The fence of the nth request under this key.
+pub(super) fn fence(ledger: &Ledger, key: &str, nth: usize) -> u64 {
+    let seen = ledger.upstream.requests();
+    let of_it: Vec<_> = seen.iter().filter(|one| key_of(one).as_deref() == Some(key)).collect();
+    of_it[nth].field("onceward-fence").expect("a fence").parse().expect("a number")
+}
+
+pub(super) fn add() -> Value {
     json!({"add": 1})
 }
 
-async fn posts(agent: &Agent, path: &str, key: &str) -> Answer {
+pub(super) async fn posts(agent: &Agent, path: &str, key: &str) -> Answer {
     told(agent.post(path).key(key).json(&add()).wait(15)).await
 }
 
@@ -120,10 +119,10 @@ async fn a_failover_loses_what_is_said_and_no_more() {
     let first = put(&one, "mint-1", &one.tag("/mint/d").await).await.is(200).needs("onceward-version");
     // Claims that are copied: one forwarded whose result will come, one that will be refused, and one that waits.
     let result = one.post("/turn/result").key("result").json(&add()).spawn();
-    scene.is_out("result").await;
+    is_out(&scene.ledger, "result").await;
     scene.ledger.upstream.next(Reply::new(503).held(&refusal_waits));
     let refused = one.post("/free/refused").key("refused").json(&add()).spawn();
-    scene.is_out("refused").await;
+    is_out(&scene.ledger, "refused").await;
     let mut line = Raw::connect(&scene.one).await;
     line.send(
         "POST /turn/result HTTP/1.1\r\nHost: a\r\nIdempotency-Key: line\r\nPrefer: wait=20\r\nContent-Length: 0\r\n\r\n",
@@ -150,7 +149,7 @@ async fn a_failover_loses_what_is_said_and_no_more() {
     }
     let second = put(&two, "mint-2", &first).await.is(200).needs("onceward-version");
     let turn = one.post("/turn/turn").key("turn").json(&add()).spawn();
-    scene.is_out("turn").await;
+    is_out(&scene.ledger, "turn").await;
     scene.fails_over().await;
 
     // Nothing of what was copied is lost, and each is told by the one that did not see it.
@@ -172,7 +171,7 @@ async fn a_failover_loses_what_is_said_and_no_more() {
     }
     // Turns: the next is given while the last one's write is still out, under a higher fence.
     posts(&two, "/turn/turn", "next").await.is(201).is_first_run();
-    assert!(scene.fence("next", 0) > scene.fence("turn", 0));
+    assert!(fence(&scene.ledger, "next", 0) > fence(&scene.ledger, "turn", 0));
     turn_waits.open();
     turn.await.unwrap().is(200);
     posts(&two, "/turn/turn", "turn").await.is(200).is_first_run();
@@ -186,13 +185,13 @@ async fn a_failover_loses_what_is_said_and_no_more() {
     told(put(&one, "mint-4", &tag)).await.is(200);
 
     let twice = |key: &str| key == "turn" || key.starts_with("lost-");
-    let runs = scene.runs();
+    let runs = runs(&scene.ledger);
     assert!(runs.iter().all(|(key, runs)| *runs == 1 + usize::from(twice(key))), "{runs:?}");
     let effects = scene.ledger.effects();
     let (before, after): (Vec<_>, Vec<_>) = ["result", "turn"]
         .into_iter()
         .zip(["next", "line"])
-        .map(|(old, new)| (scene.fence(old, 0), scene.fence(new, 0)))
+        .map(|(old, new)| (fence(&scene.ledger, old, 0), fence(&scene.ledger, new, 0)))
         .unzip();
     assert!(before.iter().max() < after.iter().min(), "{effects:?}");
 }

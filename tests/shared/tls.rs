@@ -3,7 +3,8 @@
 
 use super::told;
 use crate::harness::servers::redis::certificates::Certificates;
-use crate::harness::servers::redis::{Redis, Said, Watched};
+use crate::harness::servers::redis::watched::Watched;
+use crate::harness::servers::redis::{Redis, Said};
 use crate::harness::{Agent, Gate, Proxy, Reply, Upstream, within};
 
 /// So many handshakes may take their time.

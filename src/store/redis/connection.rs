@@ -131,9 +131,19 @@ impl Live {
     /// Takes one step.
     pub(super) async fn step(&self, call: &Call) -> RedisResult<Step> {
         let mut connection = self.pick().ok_or((redis::ErrorKind::Io, "no connection"))?;
-        let known = self.once(&mut connection, call, false).await;
+        let step = self.known(&mut connection, call).await?;
+        if self.wait_replicas == 0 || !call.is_told() || !step.is_copied || !step.value.says_what_lasts() {
+            return Ok(step);
+        }
+        // Another wrote it, and may not know yet that it is copied.
+        let lasts = self.known(&mut connection, &Call::of(&script::LASTS).durable(true)).await?;
+        Ok(Step { is_copied: lasts.is_copied, ..step })
+    }
+
+    async fn known(&self, connection: &mut MultiplexedConnection, call: &Call) -> RedisResult<Step> {
+        let known = self.once(connection, call, false).await;
         match known {
-            Err(error) if error.code() == Some("NOSCRIPT") => self.once(&mut connection, call, true).await,
+            Err(error) if error.code() == Some("NOSCRIPT") => self.once(connection, call, true).await,
             known => known,
         }
     }
@@ -154,11 +164,11 @@ impl Live {
         let patience = u64::try_from(self.patience.as_millis() * 9 / 10).unwrap_or(u64::MAX);
         both.add_command(command).cmd("WAIT").arg(self.wait_replicas).arg(patience);
         let mut values = connection.send_packed_commands(&both, 0, 2).await?.into_iter();
-        let value = values.next().unwrap_or_default().extract_error()?;
+        let value = Said(values.next().unwrap_or_default().extract_error()?);
         let copies = Said(values.next().unwrap_or_default().extract_error()?).number().unwrap_or(0);
-        let value = Said(value);
-        let is_copied = copies >= self.wait_replicas as u64 || value.says_no();
-        Ok(Step { value, is_copied })
+        // What says no changed nothing; but what it found another may have changed.
+        let says_no = value.says_no() && !(call.is_told() && value.says_what_lasts());
+        Ok(Step { is_copied: copies >= self.wait_replicas as u64 || says_no, value })
     }
 
     /// What the server says of itself.

@@ -125,7 +125,8 @@ impl Redis {
         };
         let call = steps::instance(steps::id(Call::of(&script::CLAIM), id).number(now), instance)
             .bytes(Bytes::from(value::encode(&record, instance)))
-            .durable(record.state.phase() == Phase::Forwarded);
+            .durable(record.state.phase() == Phase::Forwarded)
+            .told();
         let call = match &beside {
             Some(Beside::Turn(wish)) => {
                 call.arg(wish.resource.0).arg(wish.token.0.to_be_bytes()).arg(wish.name.as_bytes())
@@ -160,7 +161,7 @@ impl Redis {
         if let Some(kept) = self.cache.get(id, now) {
             return Reply::now(Ok(Some(kept.record.clone())));
         }
-        let call = steps::id(Call::of(&script::READ), id).flag(watched);
+        let call = steps::id(Call::of(&script::READ), id).flag(watched).told();
         self.ask(call, move |said, _| {
             if said.is_nothing() {
                 return Some(None);
@@ -201,7 +202,7 @@ impl Store for Redis {
         if let Some(kept) = self.cache.get(id, 0) {
             return Reply::now(Ok(kept.answer()));
         }
-        self.ask(steps::id(Call::of(&script::ANSWER), id), |said, _| {
+        self.ask(steps::id(Call::of(&script::ANSWER), id).told(), |said, _| {
             if said.is_nothing() {
                 return Some(None);
             }

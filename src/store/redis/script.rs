@@ -63,7 +63,7 @@ mod part {
         KIND = "kind"; LAST = "last"; EVENTS = "events"; READ = "read"; ANSWER = "answer";
         RESOLUTIONS = "resolutions"; NEXT = "next"; MOVE = "move"; MOVED = "moved"; MINTED = "minted";
         LEAVE = "leave"; END_REST = "end_rest"; BUSY = "busy"; RUNNING = "running"; UNKNOWN = "unknown";
-        DONE = "done"; COUNT = "count"; REACH = "reach"; SWEEP = "sweep";
+        DONE = "done"; COUNT = "count"; REACH = "reach"; LASTS = "lasts"; SWEEP = "sweep";
     }
 }
 
@@ -97,6 +97,7 @@ scripts! {
     DONE = [STEP RECORD DONE];
     COUNT = [STEP COUNT];
     REACH = [STEP REACH];
+    LASTS = [STEP LASTS];
     SWEEP = [STEP RECORD SWEEP];
 }
 
@@ -105,11 +106,12 @@ pub(super) struct Call {
     script: &'static Script,
     arguments: Vec<Bytes>,
     durable: bool,
+    told: bool,
 }
 
 impl Call {
     pub(super) fn of(script: &'static Script) -> Self {
-        Self { script, arguments: Vec::new(), durable: false }
+        Self { script, arguments: Vec::new(), durable: false, told: false }
     }
 
     pub(super) fn arg(mut self, argument: impl AsRef<[u8]>) -> Self {
@@ -140,6 +142,16 @@ impl Call {
 
     pub(super) fn is_durable(&self) -> bool {
         self.durable
+    }
+
+    /// The record that it finds may be told outside: it has to last, whoever wrote it.
+    pub(super) fn told(mut self) -> Self {
+        self.told = true;
+        self
+    }
+
+    pub(super) fn is_told(&self) -> bool {
+        self.told
     }
 
     /// As the server is asked; `whole`: it may not know the script.

@@ -12,6 +12,7 @@ use crate::store::shared::Instance;
 /// What stands first: another one would be another layout.
 const FORMAT: u8 = b'1';
 const HEAD: usize = 52;
+const PHASE_AT: usize = 1;
 const FOLLOWED_AT: usize = 2;
 /// A finished record stays so much longer than its time, for instances whose clocks are behind.
 const SLACK: Millis = 60_000;
@@ -116,6 +117,15 @@ impl Said {
     /// A claim that found another, or a step that is not its owner's: nothing was changed.
     pub(super) fn says_no(&self) -> bool {
         matches!(&self.0, Value::Array(list) if list.first() == Some(&Value::Int(0)))
+    }
+
+    /// A record, or a claim that found one, that waits or has ended: others may build on what is said of it.
+    pub(super) fn says_what_lasts(&self) -> bool {
+        let ends = |value: &Value| matches!(value, Value::BulkString(bytes) if matches!(bytes.get(PHASE_AT), Some(b'Q' | b'D' | b'U')));
+        if let Value::Array(list) = &self.0 {
+            return self.says_no() && list.get(1).is_some_and(ends);
+        }
+        ends(&self.0)
     }
 
     /// A number that may be below zero.

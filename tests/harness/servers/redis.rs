@@ -9,94 +9,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
-
 use certificates::place;
+use talk::Talk;
+pub use talk::{Monitor, Said};
 
 #[allow(clippy::duplicate_mod, reason = "each server's file stands alone, in the tests of the library too")]
 #[path = "certificates.rs"]
 pub mod certificates;
+#[path = "redis_talk.rs"]
+mod talk;
+#[path = "redis_watched.rs"]
+pub mod watched;
 
 /// How long a server may take to start, stop or answer.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// What a server answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Said {
-    Text(String),
-    Number(i64),
-    List(Vec<Said>),
-    Nothing,
-    Error(String),
-}
-
-impl Said {
-    /// A text, or nothing where it is none.
-    pub fn text(&self) -> &str {
-        match self {
-            Self::Text(text) | Self::Error(text) => text,
-            Self::Number(_) | Self::List(_) | Self::Nothing => "",
-        }
-    }
-}
-
-/// A primary, its replica, and a Sentinel that watches both.
-pub struct Watched {
-    pub primary: Redis,
-    pub replica: Redis,
-    pub sentinel: Redis,
-}
-
-/// What a primary asks for whose replicas are cut off.
-const UNKNOWN: &str = "unknown to the replica";
-
-impl Watched {
-    pub async fn start() -> Self {
-        Self::over(Redis::start().await).await
-    }
-
-    /// Over this primary; within TLS if it is.
-    pub async fn over(primary: Redis) -> Self {
-        let replica = Redis::replica_of(&primary).await;
-        replica.reaches("master_link_status", "up").await;
-        let sentinel = Redis::sentinel_of(&primary).await;
-        let began = Instant::now();
-        let asked = ["SENTINEL", "REPLICAS", "watched"];
-        while !matches!(sentinel.ask(&asked).await, Said::List(list) if !list.is_empty()) {
-            assert!(began.elapsed() < PATIENCE, "the Sentinel does not find the replica");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Self { primary, replica, sentinel }
-    }
-
-    /// As a store's configuration names it.
-    pub fn url(&self) -> String {
-        format!("redis+sentinel://127.0.0.1:{}/watched/1", self.sentinel.port())
-    }
-
-    /// Waits until the replica has all that the primary has done up to now.
-    pub async fn is_copied(&self) {
-        let done = offset(&self.primary.info("master_repl_offset").await);
-        let began = Instant::now();
-        while offset(&self.replica.info("slave_repl_offset").await) < done {
-            assert!(began.elapsed() < PATIENCE, "the replica does not keep up");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    }
-
-    /// Cuts the replica's connection: it finds that it may not come back, and gets nothing more. Whoever else is
-    /// connected stays so.
-    pub async fn cut(&self) {
-        self.primary.ask(&["CONFIG", "SET", "requirepass", UNKNOWN]).await;
-        let killed = self.primary.ask_as(UNKNOWN, &["CLIENT", "KILL", "TYPE", "replica"]).await;
-        assert_eq!(killed, Said::Number(1));
-    }
-}
-
-fn offset(text: &str) -> u64 {
-    text.parse().expect("a place in what is copied")
-}
 
 /// One running server.
 pub struct Redis {
@@ -142,26 +68,7 @@ impl Redis {
     pub async fn replica_of(primary: &Self) -> Self {
         let mut settings = primary.settings.clone();
         settings.push(format!("replicaof 127.0.0.1 {}", primary.port_of_clients()));
-        settings.push("repl-diskless-sync-delay 0".to_owned());
         Self::run("redis-server", settings, primary.certificates.as_deref()).await
-    }
-
-    /// A Sentinel, alone, that watches a primary as `watched` and soon takes it for dead.
-    pub async fn sentinel_of(primary: &Self) -> Self {
-        let mut lines = vec![
-            format!("sentinel monitor watched 127.0.0.1 {} 1", primary.port_of_clients()),
-            // A replica that has heard nothing for ten times as long is not promoted.
-            "sentinel down-after-milliseconds watched 1000".to_owned(),
-            // One that came to nothing is tried again after twice as long.
-            "sentinel failover-timeout watched 2500".to_owned(),
-        ];
-        // Whom its primary knows it knows too.
-        lines.extend(primary.settings.iter().filter(|line| line.starts_with("user ")).cloned());
-        let sentinel = Self::run("redis-sentinel", lines, primary.certificates.as_deref()).await;
-        // On a busy machine it would take its own late timer for a clock that jumped, and do nothing for 30 s.
-        let told = sentinel.ask(&["SENTINEL", "DEBUG", "tilt-trigger", "20000"]).await;
-        assert_eq!(told, Said::Text("OK".to_owned()));
-        sentinel
     }
 
     async fn run(program: &'static str, settings: Vec<String>, certificates: Option<&Path>) -> Self {
@@ -267,10 +174,7 @@ impl Redis {
 
     /// Sees every command that it carries out from now on.
     pub async fn monitor(&self) -> Monitor {
-        let mut talk = Talk::open(self.ports.plain).await.expect("a connection");
-        let said = talk.ask(&["MONITOR"]).await.expect("an answer");
-        assert_eq!(said, Said::Text("OK".to_owned()));
-        Monitor { talk, asks: Talk::open(self.ports.plain).await.expect("a connection") }
+        Monitor::of(self.ports.plain).await
     }
 }
 
@@ -282,104 +186,16 @@ impl Drop for Redis {
     }
 }
 
-/// What a server carries out.
-pub struct Monitor {
-    talk: Talk,
-    asks: Talk,
-}
-
-impl Monitor {
-    /// What was asked of the server up to now, and not by its own scripts.
-    pub async fn seen(&mut self) -> Vec<String> {
-        // All that came before this one is told before it.
-        let mark = format!("until-{}", self.talk.marks);
-        self.talk.marks += 1;
-        self.asks.ask(&["ECHO", &mark]).await.expect("an answer");
-        let mut seen = Vec::new();
-        loop {
-            let line = self.talk.line().await.expect("a line of MONITOR");
-            if line.contains(&mark) {
-                return seen;
-            }
-            if !line.contains(" lua] ") {
-                seen.push(line);
-            }
-        }
-    }
-}
-
-/// One connection, in the protocol of Redis.
-struct Talk {
-    stream: BufReader<TcpStream>,
-    marks: usize,
-}
-
-impl Talk {
-    async fn open(port: u16) -> std::io::Result<Self> {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-        Ok(Self { stream: BufReader::new(stream), marks: 0 })
-    }
-
-    async fn ask(&mut self, words: &[&str]) -> std::io::Result<Said> {
-        let mut command = format!("*{}\r\n", words.len());
-        for word in words {
-            command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
-        }
-        self.stream.get_mut().write_all(command.as_bytes()).await?;
-        self.said().await
-    }
-
-    async fn line(&mut self) -> std::io::Result<String> {
-        let mut line = Vec::new();
-        if self.stream.read_until(b'\n', &mut line).await? == 0 {
-            return Err(ErrorKind::UnexpectedEof.into());
-        }
-        Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
-    }
-
-    fn said(&mut self) -> std::pin::Pin<Box<dyn Future<Output = std::io::Result<Said>> + Send + '_>> {
-        Box::pin(async move {
-            let line = self.line().await?;
-            let (kind, rest) = line.split_at_checked(1).ok_or(ErrorKind::InvalidData)?;
-            let number = || rest.parse::<i64>().map_err(|_| std::io::Error::from(ErrorKind::InvalidData));
-            Ok(match kind {
-                "+" => Said::Text(rest.to_owned()),
-                "-" => Said::Error(rest.to_owned()),
-                ":" => Said::Number(number()?),
-                "$" => match usize::try_from(number()?) {
-                    Ok(length) => {
-                        let mut bytes = vec![0; length + 2];
-                        self.stream.read_exact(&mut bytes).await?;
-                        bytes.truncate(length);
-                        Said::Text(String::from_utf8_lossy(&bytes).into_owned())
-                    }
-                    Err(_) => Said::Nothing,
-                },
-                "*" => match usize::try_from(number()?) {
-                    Ok(length) => {
-                        let mut list = Vec::new();
-                        for _ in 0..length {
-                            list.push(self.said().await?);
-                        }
-                        Said::List(list)
-                    }
-                    Err(_) => Said::Nothing,
-                },
-                _ => return Err(ErrorKind::InvalidData.into()),
-            })
-        })
-    }
-}
-
 /// One line of what `INFO` said.
 fn line_of(said: &Said, name: &str) -> String {
     let line = said.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     line.unwrap_or_default().to_owned()
 }
 
-/// Settings as lines: name, value, name, value.
+/// Settings as lines: name, value, name, value. A replica need not wait for others that may come.
 fn lines_of(settings: &[&str]) -> Vec<String> {
-    settings
+    [settings, &["repl-diskless-sync-delay", "0"]]
+        .concat()
         .chunks(2)
         .map(|pair| pair.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "))
         .collect()

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::server::{self, Watched};
+use super::server::{self, watched::Watched};
 use super::{Options, Redis, now, options, soon};
 use crate::protocol::record::{Owner, Record, ResourceId, State};
 use crate::store::conformance::{answer, done, id, mark, record};
@@ -78,6 +78,7 @@ async fn too_few_replicas_are_told() {
     let replica = server::Redis::replica_of(&primary).await;
     replica.reaches("master_link_status", "up").await;
     let waits = Options { wait_replicas: 1, patience: Duration::from_secs(2), ..options(primary.url()) };
+    let another = Redis::open(waits.clone()).await.unwrap();
     let store = Redis::open(waits).await.unwrap();
     assert!(claims(&store, 1).await.unwrap());
     replica.pause();
@@ -90,12 +91,18 @@ async fn too_few_replicas_are_told() {
         let said = store.commit(change, now()).await;
         assert!(matches!(said, Err(StoreError::Unavailable | StoreError::Unreached)), "{said:?}");
     }
-    let another = soon("a look", || store.claim(id(2), sent(9), now())).await;
-    assert!(matches!(another, Claimed::Taken { .. }), "nothing is there to be copied");
+    // Who finds there what another has done does not tell it either: it may be lost yet.
+    let found = another.claim(id(1), record(2, "/d"), now()).await;
+    assert!(matches!(found, Err(StoreError::Unavailable | StoreError::Unreached)), "{found:?}");
+    assert!(another.read(id(1), now()).await.is_err() && another.answer(id(1)).await.is_err());
+    let other = soon("a look", || store.claim(id(2), sent(9), now())).await;
+    assert!(matches!(other, Claimed::Taken { .. }), "nothing is there to be copied");
     let claimed = soon("what need not last", || store.claim(id(3), record(3, "/d"), now())).await;
     assert!(matches!(claimed, Claimed::New));
     replica.resume();
     let change = || Change::new(id(1), Owner(1), Before::Forwarded, done(now() + 60_000));
     assert!(soon("it is copied now", || store.commit(change(), now())).await);
+    let found = soon("it may be told now", || another.claim(id(1), record(2, "/d"), now())).await;
+    assert!(matches!(found, Claimed::Taken { standing, .. } if matches!(standing.state, State::Done { .. })));
     assert!(soon("copied again", || claims(&store, 4)).await);
 }
