@@ -71,10 +71,11 @@ pub fn resources() -> impl Iterator<Item = String> {
 }
 
 /// The configuration, with waits so short that all of them happen within seconds; with or without jobs.
-pub fn configuration(store: &str, upstream: &str, jobs: bool) -> String {
+/// `lines`: what there is to say of the store besides.
+pub fn configuration((store, lines): (&str, &str), upstream: &str, jobs: bool) -> String {
     let secret = "00".repeat(32);
     let mut text = format!(
-        "[server]\nshutdown_grace = \"1s\"\n[log]\nlevel = \"warn\"\n[store]\nurl = \"{store}\"\nalive = \"1s\"\n\
+        "[server]\nshutdown_grace = \"1s\"\n[log]\nlevel = \"warn\"\n[store]\nurl = \"{store}\"\n{lines}alive = \"1s\"\n\
          secret = \"{secret}\"\n[idempotency]\nsettle = \"{SETTLE}\"\nmax_wait = \"2s\"\n[queue]\nmax_wait = \"2s\"\nmax_waiting = 12\n\
          [limits]\nupstream_response = \"600ms\"\nupstream_idle = \"600ms\"\n\
          [events]\nhistory = 1000000\nheartbeat = \"500ms\"\n"

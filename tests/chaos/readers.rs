@@ -14,7 +14,7 @@ use crate::harness::events::{Block, Told};
 const SILENCE: Duration = Duration::from_millis(1_500);
 
 /// What one reader was told.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Reading {
     pub name: &'static str,
     /// The id it began behind.

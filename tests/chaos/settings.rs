@@ -9,7 +9,7 @@ pub struct Settings {
     pub seed: u64,
     pub agents: usize,
     pub length: Duration,
-    /// `disk`, `memory`, `redis` or `postgres`.
+    /// `disk`, `memory`, `redis`, `sentinel` or `postgres`.
     pub store: String,
     pub faults: Faults,
 }
@@ -20,7 +20,7 @@ pub struct Faults(Vec<String>);
 
 /// `kill` is `kill -9`, `term` SIGTERM, `stop` SIGSTOP; `cut` and `hold` are of connections on both sides;
 /// `upstream` restarts it; `answers` are its own faults; `rude` agents leave, double, hurry and lie; `store` kills and
-/// stops a store that is a server, and `part` takes one proxy's connections to it away.
+/// stops a store that is a server, or the primary of two, and `part` takes one proxy's connections to it away.
 const FAULTS: [&str; 10] =
     ["kill", "term", "stop", "cut", "hold", "upstream", "answers", "rude", "store", "part"];
 

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::courses::HOLD;
@@ -15,6 +17,7 @@ use crate::harness::Proxy;
 use crate::harness::ground::Ground;
 use crate::harness::ledger::{Fault, Ledger};
 use crate::harness::relay::Relay;
+use crate::harness::servers::redis::watched::Watched;
 use crate::harness::upstream::Seen;
 
 /// So often is a proxy started that ends for it does not reach its store.
@@ -31,6 +34,10 @@ pub struct Storm {
     faults: Faults,
     rng: fastrand::Rng,
     pub figures: Figures,
+    /// A failover takes seconds, in which everything else goes on.
+    failovers: JoinSet<()>,
+    /// Whether there is a primary.
+    stands: watch::Sender<bool>,
 }
 
 /// What the proxies keep their records in.
@@ -51,14 +58,16 @@ pub struct Figures {
     holds: u32,
     upstreams: u32,
     pub stores: u32,
+    failovers: u32,
     parts: u32,
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { kills, ends, stops, cuts, holds, upstreams, stores, parts } = self;
+        let Figures { kills, ends, stops, cuts, holds, upstreams, stores, failovers, parts } = self;
         write!(f, "{kills} kills, {ends} graceful ends, {stops} stops, {cuts} cuts of all connections, ")?;
-        write!(f, "{holds} holds, {upstreams} upstream restarts, {stores} of the store, {parts} partings")
+        write!(f, "{holds} holds, {upstreams} upstream restarts, {stores} of the store, ")?;
+        write!(f, "{failovers} failovers, {parts} partings")
     }
 }
 
@@ -95,7 +104,8 @@ impl Storm {
         let rng = fastrand::Rng::with_seed(settings.seed);
         let (before, behind) = relays;
         let faults = settings.faults.clone();
-        Storm { proxies, ledger, store, before, behind, calm, faults, rng, figures: Figures::default() }
+        let (figures, failovers, stands) = (Figures::default(), JoinSet::new(), watch::Sender::new(true));
+        Storm { proxies, ledger, store, before, behind, calm, faults, rng, figures, failovers, stands }
     }
 
     /// Makes trouble until then, and ends with everything up and quiet.
@@ -110,6 +120,9 @@ impl Storm {
             sleep(Duration::from_millis(self.rng.u64(50..900))).await;
             self.strikes().await;
         }
+        while let Some(ended) = self.failovers.join_next().await {
+            ended.expect("a failover that comes to its end");
+        }
         self.before.iter().for_each(|relay| relay.breaks_one_in(0));
         self.behind.breaks_one_in(0);
         self.store.below.iter().for_each(|relay| relay.breaks_one_in(0));
@@ -119,6 +132,8 @@ impl Storm {
     async fn strikes(&mut self) {
         let names = ["kill", "kill", "term", "stop", "cut", "cut", "hold", "upstream", "store", "part"];
         let name = names[self.rng.usize(..names.len())];
+        // However short it is, one failover is in it, and it takes its time.
+        let name = if self.awaits_a_failover() { "store" } else { name };
         if !self.faults.have(name) {
             return;
         }
@@ -154,6 +169,7 @@ impl Storm {
 
     async fn starts(&mut self, which: usize) {
         sleep(Duration::from_millis(self.rng.u64(0..200))).await;
+        self.stands.subscribe().wait_for(|stands| *stands).await.expect("its own sender");
         // One whose store is not reached within `limits.store` ends, and whoever runs it starts it again.
         let mut tries = 0;
         while let Err(log) = self.proxies[which].try_restart().await {
@@ -188,8 +204,38 @@ impl Storm {
     async fn shakes_the_store(&mut self) {
         self.figures.stores += 1;
         let time = Duration::from_millis(self.rng.u64(20..1_500));
+        if let Ground::Sentinel(guarded) = &self.store.ground {
+            let servers = guarded.servers.clone();
+            return self.fails_over(servers, time);
+        }
         let ground = &mut self.store.ground;
         if self.rng.bool() { ground.pauses(time).await } else { ground.falls(time).await }
+    }
+
+    fn awaits_a_failover(&self) -> bool {
+        let is_watched = matches!(self.store.ground, Ground::Sentinel(_));
+        is_watched && self.figures.failovers == 0 && self.faults.have("store")
+    }
+
+    /// A primary that is killed comes back as a replica, and so does one that slept meanwhile; or it is slow for a while.
+    fn fails_over(&mut self, servers: Arc<tokio::sync::Mutex<Watched>>, time: Duration) {
+        let how = if self.awaits_a_failover() { 0 } else { self.rng.u8(0..5) };
+        let Ok(mut servers) = servers.try_lock_owned() else { return };
+        self.figures.failovers += u32::from(how < 4);
+        let stands = self.stands.clone();
+        self.failovers.spawn(async move {
+            if how == 4 {
+                return servers.pauses(time).await;
+            }
+            servers.settles().await;
+            stands.send_replace(false);
+            servers.loses_its_primary(how < 3).await;
+            stands.send_replace(true);
+            println!("{:>7} a replica took over", clock());
+            sleep(time).await;
+            servers.has_it_again(how < 3).await;
+            println!("{:>7} the two are one again", clock());
+        });
     }
 
     /// One proxy loses the store, or hears nothing from it, for longer than it counts as alive now and then.
@@ -202,6 +248,12 @@ impl Storm {
         }
         relay.moves("");
         relay.cut_all();
+        // Who has not lost who knows the primary is back at once.
+        if let Ground::Sentinel(guarded) = &self.store.ground
+            && let Ok(servers) = guarded.servers.try_lock()
+        {
+            servers.hangs_up().await;
+        }
         sleep(time).await;
         relay.moves(&self.store.address);
     }

@@ -21,6 +21,11 @@ pub fn operation(agent: usize, key: &str) -> String {
     RecordId::new(Space::Enforced, &principal, key).to_text()
 }
 
+/// The history of the store in which something was told.
+pub fn epoch(told: &Told) -> &str {
+    told.id.split('-').next().unwrap_or_default()
+}
+
 /// Operations that readers were told are unknown; nothing where one of them missed something.
 pub fn unknown(readings: &[Reading]) -> Option<HashSet<String>> {
     let whole = readings.iter().all(|reading| reading.ended && reading.gone.is_empty());
@@ -32,6 +37,8 @@ pub fn unknown(readings: &[Reading]) -> Option<HashSet<String>> {
 pub struct Reader<'a> {
     pub evidence: &'a Evidence,
     pub readings: &'a [Reading],
+    /// The log as it stands in the end, where the store has begun another one meanwhile.
+    pub stands: Option<&'a Reading>,
     /// How often each resource was asked to be leased, by new keys.
     pub asked: &'a BTreeMap<String, usize>,
     /// The store may lose what it told.
@@ -63,7 +70,17 @@ impl Reader<'_> {
         if whole {
             found.extend(self.leases(&first.told));
         }
+        found.extend(self.stands.into_iter().flat_map(|stands| self.lasts(stands)));
         found
+    }
+
+    /// What readers were told in another epoch may be gone; what agents were told has its event to the end.
+    fn lasts(&self, stands: &Reading) -> Vec<String> {
+        if !stands.ended || !stands.gone.is_empty() {
+            return vec![format!("the log cannot be read from its start: {} events", stands.told.len())];
+        }
+        let found = [self.changes(&stands.told, true), self.leases(&stands.told)].concat();
+        found.into_iter().map(|what| format!("in the log as it stands: {what}")).collect()
     }
 
     /// Each change has one event, in the order of the ledger, and each event its change.
@@ -74,9 +91,7 @@ impl Reader<'_> {
             let of = keys.entry(&attempt.key).or_insert_with(|| Of::new(attempt));
             let heard = attempt.heard.as_ref().filter(|heard| heard.refusal.is_none() && !heard.accepted);
             // 204 is an operator's word.
-            let done = heard.filter(|heard| (200..300).contains(&heard.status) && heard.status != 204);
-            of.done |= done.is_some();
-            of.at_once |= done.is_some_and(|heard| !heard.replayed);
+            of.done |= heard.is_some_and(|heard| (200..300).contains(&heard.status) && heard.status != 204);
         }
         for (place, effect) in self.evidence.effects.iter().enumerate() {
             let of = effect.key.as_ref().and_then(|key| keys.get_mut(&key[..]));
@@ -86,6 +101,8 @@ impl Reader<'_> {
         }
         let mut operations: HashMap<String, &mut Of> =
             keys.values_mut().map(|of| (of.operation.clone(), of)).collect();
+        let stands = self.stands.filter(|_| !whole).map(std::slice::from_ref);
+        let missed = stands.and_then(unknown).unwrap_or_default();
         let mut last: HashMap<&str, (usize, &Told)> = HashMap::new();
         for told in told.iter().filter(|told| !told.kind.starts_with("lease")) {
             let operation = told.data["operation"].as_str().unwrap_or_default();
@@ -99,15 +116,17 @@ impl Reader<'_> {
             match &told.kind[..] {
                 "unknown" => of.unknown = true,
                 "changed" => {
-                    of.changed += 1;
+                    // A store that was taken over by one that lacks the event tells it again, in its own epoch.
+                    let epoch = epoch(told);
+                    of.changed = if of.epoch == epoch { of.changed + 1 } else { 1 };
+                    epoch.clone_into(&mut of.epoch);
                     let Some(at) = of.effect else {
                         found.push(format!("told of a change that the ledger does not have: {told:?}"));
                         continue;
                     };
-                    // What was unknown may be ended late, by the instance that lost the store meanwhile (S3). That it
-                    // was may be among what a reader missed; not where the run itself told its agent.
-                    let was_unknown = of.unknown || !(whole || of.at_once);
-                    if was_unknown || !course_of(&told.subject).turns {
+                    // What was unknown may be ended late, by the instance that lost the store meanwhile (S3). Who was
+                    // told `gone` may have missed that it was.
+                    if of.unknown || missed.contains(operation) || !course_of(&told.subject).turns {
                         continue;
                     }
                     if let Some((before, earlier)) = last.insert(&told.subject, (at, told))
@@ -168,11 +187,11 @@ struct Of {
     operation: String,
     resource: String,
     done: bool,
-    /// Who asked for it was told by its run, and not by a replay.
-    at_once: bool,
     /// Its place in the ledger.
     effect: Option<usize>,
+    /// How often its change was told in the last epoch that told of it.
     changed: usize,
+    epoch: String,
     unknown: bool,
 }
 
@@ -180,7 +199,15 @@ impl Of {
     fn new(attempt: &Attempt) -> Of {
         let operation = operation(attempt.agent, &attempt.key);
         let resource = attempt.resource.clone();
-        Of { operation, resource, done: false, at_once: false, effect: None, changed: 0, unknown: false }
+        Of {
+            operation,
+            resource,
+            done: false,
+            effect: None,
+            changed: 0,
+            epoch: String::new(),
+            unknown: false,
+        }
     }
 }
 

@@ -49,7 +49,8 @@ fn evidence() -> Evidence {
 
 fn told(id: &str, kind: &str, key: &str) -> Told {
     let data = json!({"operation": operation(1, key)});
-    Told { id: id.to_owned(), kind: kind.to_owned(), subject: RESOURCE.to_owned(), data }
+    let id = if id.contains('-') { id.to_owned() } else { format!("e-{id}") };
+    Told { id, kind: kind.to_owned(), subject: RESOURCE.to_owned(), data }
 }
 
 fn all() -> Vec<Told> {
@@ -65,7 +66,7 @@ fn read(told: Vec<Told>) -> Reading {
 
 fn breaches(readings: &[Reading], forgets: bool) -> String {
     let asked = &BTreeMap::from([(RESOURCE.to_owned(), 2)]);
-    Reader { evidence: &evidence(), readings, asked, forgets }.breaches().join("\n")
+    Reader { evidence: &evidence(), readings, stands: None, asked, forgets }.breaches().join("\n")
 }
 
 // E1
@@ -110,6 +111,43 @@ fn each_broken_promise_of_a_reader_is_found() {
     // What the ledger does not have.
     let without = Evidence { effects: vec![effect("a", 10)], ..evidence() };
     let (readings, asked) = (&[read(all())], &BTreeMap::new());
-    let found = Reader { evidence: &without, readings, asked, forgets: false }.breaches().join("\n");
+    let found =
+        Reader { evidence: &without, readings, stands: None, asked, forgets: false }.breaches().join("\n");
     assert!(found.contains("the ledger does not have"), "{found}");
+}
+
+// E1, S3: a store that was taken over by a replica
+#[test]
+fn what_was_told_stands_in_the_log_in_the_end() {
+    let asked = &BTreeMap::from([(RESOURCE.to_owned(), 2)]);
+    let gone = Reading { gone: vec![1], ..read(vec![told("9", "changed", "b")]) };
+    let on = |stands: &Reading, read: Reading| {
+        let (readings, stands) = (&[read], Some(stands));
+        Reader { evidence: &evidence(), readings, stands, asked, forgets: true }.breaches().join("\n")
+    };
+    assert_eq!(on(&read(all()), gone.clone()), "");
+    // What was told before the replica had it may be told again by the replica, though not twice.
+    let mut again = gone.clone();
+    again.told.push(told("f-1", "changed", "b"));
+    assert_eq!(on(&read(all()), again.clone()), "");
+    again.told.push(told("f-2", "changed", "b"));
+    assert!(on(&read(all()), again).contains("2 changes told of key b"));
+    // What it missed while it was gone was that one of them was unknown.
+    let late = Reading { gone: vec![1], ..read(vec![told("8", "changed", "b"), told("9", "changed", "a")]) };
+    assert!(on(&read(all()), late.clone()).contains("order of the ledger"));
+    let unknown = read([vec![told("u", "unknown", "a")], all()].concat());
+    assert_eq!(on(&unknown, late), "");
+    let without = |n: usize| {
+        let mut told = all();
+        told.remove(n);
+        read(told)
+    };
+    for (word, stands) in [
+        ("no change told of key a", without(1)),
+        ("0 were told of", read(all().into_iter().filter(|told| told.kind == "changed").collect())),
+        ("cannot be read", Reading { ended: false, ..read(all()) }),
+    ] {
+        let found = on(&stands, gone.clone());
+        assert!(found.contains(word), "{word:?} is not in {found:?}");
+    }
 }

@@ -1,19 +1,38 @@
 //! What proxies keep their records in, and the trouble that it can be given itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 
 use super::servers::postgres::Postgres;
 use super::servers::redis::Redis;
+use super::servers::redis::watched::Watched;
 
 pub enum Ground {
     Memory,
     Disk(TempDir),
     Redis(Redis),
+    Sentinel(Guarded),
     Postgres(Postgres),
     /// With turns that session locks hold too.
     Advisory(Postgres),
+}
+
+/// A Redis with a replica, that a Sentinel watches. What happens to the servers takes its time, and happens beside
+/// all else: whoever has them in hand has locked them.
+pub struct Guarded {
+    address: String,
+    url: String,
+    pub servers: Arc<Mutex<Watched>>,
+}
+
+impl Guarded {
+    async fn start() -> Guarded {
+        let servers = Watched::over(Redis::durable().await).await;
+        Guarded { address: servers.address(), url: servers.url(), servers: Arc::new(Mutex::new(servers)) }
+    }
 }
 
 impl Ground {
@@ -22,6 +41,7 @@ impl Ground {
             "memory" => Ground::Memory,
             "disk" => Ground::Disk(TempDir::new().expect("a temporary directory")),
             "redis" => Ground::Redis(Redis::durable().await),
+            "sentinel" => Ground::Sentinel(Guarded::start().await),
             "postgres" => Ground::Postgres(Postgres::start().await),
             "postgres, advisory" => Ground::Advisory(Postgres::start().await),
             other => panic!("no store {other:?}"),
@@ -34,6 +54,7 @@ impl Ground {
             Ground::Memory => "memory:".to_owned(),
             Ground::Disk(folder) => format!("disk:{}", folder.path().join("store").display()),
             Ground::Redis(redis) => redis.url(),
+            Ground::Sentinel(guarded) => guarded.url.clone(),
             Ground::Postgres(postgres) | Ground::Advisory(postgres) => postgres.url(),
         }
     }
@@ -42,14 +63,16 @@ impl Ground {
     pub fn lines(&self) -> &'static str {
         match self {
             Ground::Memory | Ground::Disk(_) | Ground::Redis(_) | Ground::Postgres(_) => "",
+            Ground::Sentinel(_) => "wait_replicas = 1\n",
             Ground::Advisory(_) => "turns = \"advisory\"\n",
         }
     }
 
-    /// Where it listens, if it is a server.
+    /// Where it listens, if it is a server; or who is asked where that is.
     pub fn address(&self) -> Option<String> {
         let port = match self {
             Ground::Memory | Ground::Disk(_) => return None,
+            Ground::Sentinel(guarded) => return Some(guarded.address.clone()),
             Ground::Redis(redis) => redis.port(),
             Ground::Postgres(postgres) | Ground::Advisory(postgres) => postgres.port(),
         };
@@ -65,6 +88,7 @@ impl Ground {
                 tokio::time::sleep(time).await;
                 redis.resume();
             }
+            Ground::Sentinel(guarded) => guarded.servers.lock().await.pauses(time).await,
             Ground::Postgres(postgres) | Ground::Advisory(postgres) => {
                 postgres.pause();
                 tokio::time::sleep(time).await;
@@ -77,12 +101,13 @@ impl Ground {
     pub async fn without<T>(&mut self, happens: impl Future<Output = T>) -> T {
         match self {
             Ground::Memory | Ground::Disk(_) => {}
+            Ground::Sentinel(_) => panic!("one server takes the place of the other"),
             Ground::Redis(redis) => redis.kill(),
             Ground::Postgres(postgres) | Ground::Advisory(postgres) => postgres.kill(),
         }
         let happened = happens.await;
         match self {
-            Ground::Memory | Ground::Disk(_) => {}
+            Ground::Memory | Ground::Disk(_) | Ground::Sentinel(_) => {}
             Ground::Redis(redis) => redis.start_again().await,
             Ground::Postgres(postgres) | Ground::Advisory(postgres) => postgres.start_again().await,
         }
