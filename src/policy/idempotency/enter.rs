@@ -206,6 +206,8 @@ impl Keys {
                 Ok(if runs { Met::Entry(Entry::Accepted) } else { Met::Again })
             }
             Verdict::Running if ask.wait_until.is_some() => Ok(Met::Wait(yours)),
+            // A job takes its cell with it when it ends: between the two looks it may have.
+            Verdict::Running if ask.jobs && !self.runs(ask.id).await? => Ok(Met::Again),
             Verdict::Running => Err(about(Reason::InFlight)),
             Verdict::NotKept { status } => Err(about(Reason::ResponseNotKept { upstream_status: status })),
             Verdict::Replay => {
@@ -224,6 +226,11 @@ impl Keys {
         }
         let id = CellId { kind: Kind::Job, name: ask.id.0 };
         Ok(self.store.cell(id, now()).await.map_err(refused)?.is_some())
+    }
+
+    async fn runs(&self, id: RecordId) -> Result<bool, Refusal> {
+        let record = self.store.read(id, now()).await.map_err(refused)?;
+        Ok(record.is_some_and(|record| record.state.phase().runs()))
     }
 
     /// The kept answer of a `Done` record (K7); K10 where it was let go.
