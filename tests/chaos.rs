@@ -45,7 +45,7 @@ use verdict::Evidence;
 
 use crate::harness::ledger::Ledger;
 use crate::harness::relay::Relay;
-use crate::harness::{Agent, Proxy};
+use crate::harness::{Agent, Answer, Proxy};
 
 /// How long everything may take to go on when the trouble is over.
 const RECOVERY: Duration = Duration::from_secs(25);
@@ -227,11 +227,25 @@ async fn ends(crew: &Arc<Crew>, readers: Vec<JoinHandle<Reading>>) -> (Vec<Readi
     (readings, Some(stands.reads_all(RECOVERY).await))
 }
 
+/// The answer when the store is there again: on a busy machine an instance may lapse without a fault.
+async fn in_quiet(what: &str, ask: impl AsyncFn() -> Answer) -> Answer {
+    let answered = async {
+        loop {
+            let answer = ask().await;
+            if answer.status != 503 {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(RECOVERY, answered).await.unwrap_or_else(|_| panic!("no answer but 503 in quiet: {what}"))
+}
+
 /// No job is left, also none that its agent never heard of.
 async fn none_waits(storm: &Storm) -> Vec<String> {
     let admin = Agent::admin(&storm.proxies[0]);
     let queued = || async {
-        let answer = admin.get("/operations?state=queued").await;
+        let answer = in_quiet("the jobs", async || admin.get("/operations?state=queued").await).await;
         answer.is(200).json()["operations"].as_array().cloned().unwrap_or_default()
     };
     let none = async {
@@ -265,7 +279,8 @@ async fn operator(storm: &Storm, crew: &Arc<Crew>) -> Vec<String> {
         let executed = storm.ledger.effects_of(&write.key) > 0;
         let word = if executed { "executed" } else { "not-executed" };
         let resolution = json!({"as": word, "who": "campaign", "why": "the ledger says so"});
-        admin.post(&format!("/operations/{id}/resolve")).json(&resolution).await.is(200);
+        let resolve = async || admin.post(&format!("/operations/{id}/resolve")).json(&resolution).await;
+        in_quiet("a resolution", resolve).await.is(200);
         let after = sender.send(write).await.map(|(answer, _)| answer);
         let fits = after.as_ref().is_some_and(|after| match (executed, after.is_refusal()) {
             (true, _) => after.status == 204 && after.header("idempotent-replayed").is_some(),
