@@ -83,7 +83,8 @@ impl Evidence {
         }
         for (task, mut of) in tasks {
             found.extend(fences(&of).map(|what| format!("task {task}: {what}")));
-            of.sort_by_key(|claim| claim.told);
+            // Who is told of a claim late, by a replay, may be told of one that is over.
+            of.sort_by_key(|claim| claim.fence);
             let pairs = of.windows(2).filter(|pair| pair[0].until > pair[1].told);
             found.extend(pairs.map(|pair| format!("task {task} is with two at once: {pair:#?}")));
         }

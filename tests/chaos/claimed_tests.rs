@@ -84,6 +84,10 @@ fn each_broken_promise_of_a_claim_is_found() {
     let mut all = good();
     (all.said[4].in_time, all.said[5].stands) = (false, Some(false));
     assert_eq!(all.breaches(), Vec::<String>::new());
+    // A worker was told of its claim so late that the next two were told before.
+    let mut all = good();
+    all.claims.push(Claim { told: 38, ..claim(4, 0, 1, 0) });
+    assert_eq!(all.breaches(), Vec::<String>::new());
     // A write of its own may begin when a later claim was told: the upstream is there to refuse it.
     let direct = Attempt {
         id: 0,
