@@ -36,9 +36,12 @@ pub(super) async fn it_ends_while_its_holders_write_is_out(store: &str) {
         let (holder, next, gate) = (scene.agent("a"), scene.agent("b"), Gate::closed());
         let reply = if lost { Reply::ok("lost").cut() } else { Reply::ok("slow") };
         scene.upstream.next(reply.held(&gate));
-        let held = ask_for(&holder, "one", "k", "500ms").await;
+        let held = ask_for(&holder, "one", "k", "30s").await;
         let slow = write(&holder, "one", "1", &token(&held)).spawn();
         scene.upstream.arrived(1).await;
+        // However long that took: it ends soon from here on.
+        let renewed = holder.put(&path(&token(&held))).json(&json!({"ttl": "500ms"})).await;
+        assert_eq!(fence(renewed.is(200)), fence(&held));
         let waits = ask(&next, "one", "k").wait(15).spawn();
         crate::harness::within("the lease to end", async {
             while state(&next, "one").await["held"] == true {
