@@ -260,6 +260,11 @@ async fn a_bad_file_is_reported_and_the_old_rules_stay() {
     proxy.logged(&["fortress"]).await;
     agent.put("/x").key("1").await.is(200);
 
+    // The file is again what it was.
+    proxy.rewrite(&one_route(&upstream.url(), "guard = \"tool\""));
+    proxy.signal("HUP");
+    proxy.measures("onceward_config_last_reload_successful", 1.0).await;
+
     // What needs a restart is said, and nothing of that file is taken.
     let changed = one_route(&upstream.url(), "guard = \"state\"")
         .replace("[server]\n", "[server]\nshutdown_grace = \"1s\"\n");

@@ -100,7 +100,9 @@ async fn serve(args: &ServeArgs, config: Config, logging: &Logging) -> Result<()
     let running = Running::start(config).await?;
     // For whoever started it on port 0.
     println!("{}", json!({"listening": running.addresses(), "admin": running.admin()}));
-    tracing::info!(listening = ?running.addresses(), admin = ?running.admin(), "ready");
+    let listening: Vec<_> = running.addresses().iter().map(ToString::to_string).collect();
+    let admin = running.admin().map_or("off".to_owned(), |address| address.to_string());
+    tracing::info!(listening = listening.join(", "), admin, "ready");
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -136,7 +138,8 @@ async fn stamp(args: &ServeArgs) -> Option<Stamp> {
 fn reload(args: &ServeArgs, gate: &Arc<Gate>, logging: &Logging) {
     let standing = gate.rules.load_full();
     let ok = match load(args) {
-        Ok(config) if config == *standing.config => return,
+        // The file may have been wrong in between.
+        Ok(config) if config == *standing.config => true,
         Ok(config) => apply(config, &standing, gate, logging),
         Err(problems) => {
             tracing::error!(%problems, "the configuration was not reloaded; the old one stays");

@@ -196,10 +196,10 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Resul
 pub(super) fn open(opener: &Opener) -> Result<Database, String> {
     let mut builder = Builder::new();
     builder.set_cache_size(PAGES);
-    // A file that something else wrote to is told, not trusted. After a kill it is looked through anyway.
+    // A file that something else wrote to is told, not trusted; so it is looked through also where it was closed.
     builder.set_check_integrity_on_open(true);
     builder.set_repair_callback(|repair| {
-        tracing::warn!(done = repair.progress(), "the store was not closed, and is looked through");
+        tracing::debug!(done = repair.progress(), "the store's file is looked through");
     });
     guarded(|| {
         let database = opener(&builder)?;
