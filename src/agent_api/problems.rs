@@ -153,7 +153,7 @@ running Onceward serves the section of that code there. With `Accept: text/markd
 | `current` | the body that is there now, by `version.include_current` |
 | `compared_etag` | the version that an unknown write was compared with |
 | `upstream_status` | the status of an answer that is not there |
-| `operation` | what an operator looks it up by: `onceward operations show ID` |
+| `operation` | what an operator looks it up by, where it left a record: `onceward operations show ID` |
 
 Those from `retry_after` on are there where they apply. `retry: \"same-key\"`, the header `Retry-After`, the member `retry_after` and
 `x-should-retry: true` come together; every other refusal has `x-should-retry: false`.
