@@ -44,6 +44,7 @@ use crate::upstream::Upstreams;
 
 pub use hub::Hub;
 pub(crate) use journey::Journey;
+pub(crate) use recovery::Terms;
 pub(crate) use write_with::Besides;
 
 /// What a configuration gives to requests; those that began under it end under it (C3).

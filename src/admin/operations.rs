@@ -13,11 +13,10 @@ use serde_json::{Map, Value, json};
 
 use super::problem;
 use crate::agent_api::shown;
-use crate::config::checked::Source;
 use crate::http::fields;
-use crate::http::timestamp::{millis, now, rfc3339};
+use crate::http::timestamp::{now, rfc3339};
 use crate::protocol::record::{Phase, Record, RecordId, ResourceId, State as RecordState};
-use crate::stack::Gate;
+use crate::stack::{Gate, Terms};
 use crate::store::{Answer, Before, Change, Encoded, Move, Resolution, Set};
 
 /// Most rows of one listing.
@@ -177,9 +176,8 @@ pub(super) async fn resolve(State(gate): State<Arc<Gate>>, Path(id): Path<String
 
 async fn apply(gate: &Gate, id: RecordId, record: &Record, resolution: &Resolve) -> Result<bool, Response> {
     let rules = gate.rules.load_full();
-    let route = rules.route(&record.route);
     let at = now();
-    let expires_at = at.saturating_add(route.map_or(86_400_000, |route| millis(route.idempotency.ttl)));
+    let expires_at = at.saturating_add(Terms::of(&rules, record).ttl);
     let executed = resolution.r#as == As::Executed;
     let (set, answer) = if executed {
         let (status, answer) = answer(resolution.response.as_ref())?;
@@ -233,10 +231,8 @@ fn answer(resolved: Option<&Resolved>) -> Result<(StatusCode, Encoded), Response
 async fn settled(gate: &Gate, id: RecordId, record: &Record) {
     let resource = ResourceId::new(&record.resource);
     let rules = gate.rules.load_full();
-    // Elsewhere nothing moved when it became unknown, and a counter would be made that nobody reads. Of a route that is
-    // gone nobody knows (as after a restart, `stack/recovery.rs`).
-    let mints = rules.route(&record.route).is_none_or(|route| route.version.source == Source::Mint);
-    let to = if mints { gate.store.next_number().await.ok() } else { None };
+    // Elsewhere nothing moved when it became unknown, and a counter would be made that nobody reads.
+    let to = if Terms::of(&rules, record).mints { gate.store.next_number().await.ok() } else { None };
     if let Some(to) = to {
         let moved = gate.store.move_version(Move { resource, to, later: None, ends_rest: true }, now()).await;
         if moved.is_err() {

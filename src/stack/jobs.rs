@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::recovery::Terms;
 use super::write::Write;
 use super::{Gate, Journey, Rules};
 use crate::http::request::{Gone, Peer};
-use crate::http::timestamp::{millis, now};
+use crate::http::timestamp::now;
 use crate::http::{Body, Reason, Refusal, Request, Response, fields};
 use crate::policy::idempotency::With;
 use crate::policy::jobs::{self, Asked, Ran, Running, TOPIC};
@@ -28,8 +29,6 @@ const MOST: usize = 1 << 20;
 const LOOK: Duration = Duration::from_secs(1);
 /// Without other instances and without a pause nothing changes but by word.
 const IDLE: Duration = Duration::from_secs(60);
-/// For a job whose route the configuration no longer has.
-const DEFAULT_TTL: Millis = 24 * 60 * 60 * 1000;
 
 /// When it is looked for others' jobs: by their word and each [`LOOK`], for at most a tenth of the time. It may tell of
 /// thousands, and each job that begins or ends is a word.
@@ -180,8 +179,7 @@ impl Gate {
         let Some(standing) = record else { return Ran::Again };
         let asked = self.jobs.opened(id, &cell.value);
         let rules = self.rules.load_full();
-        let route = rules.route(&standing.route);
-        let ttl = route.map_or(DEFAULT_TTL, |route| millis(route.idempotency.ttl));
+        let ttl = Terms::of(&rules, &standing).ttl;
         // Before it is taken: the others settle what an earlier life left (S3).
         let life = self.store.shared().and_then(Shared::living);
         let claim = match self.keys.take_job(id, &standing, ttl, gone.clone()).await {

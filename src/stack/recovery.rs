@@ -21,15 +21,15 @@ const DEFAULT_TTL: Millis = 24 * 60 * 60 * 1000;
 const DEFAULT_SETTLE: Duration = Duration::from_secs(30);
 
 /// What a route that may be gone says of its records.
-pub(super) struct Terms {
-    ttl: Millis,
+pub(crate) struct Terms {
+    pub(crate) ttl: Millis,
     settle: Duration,
-    mints: bool,
+    pub(crate) mints: bool,
     events: EventsOf,
 }
 
 impl Terms {
-    pub(super) fn of(rules: &Rules, record: &Record) -> Self {
+    pub(crate) fn of(rules: &Rules, record: &Record) -> Self {
         let route = rules.route(&record.route);
         Self {
             ttl: route.map_or(DEFAULT_TTL, |route| millis(route.idempotency.ttl)),
