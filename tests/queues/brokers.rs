@@ -8,7 +8,7 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use serde_json::json;
 
 use super::ack_with_write::is_one_with_its_write;
-use super::drained::{Away, EACH, KILLS, Source, drains};
+use super::drained::{EACH, KILLS, Source, drains};
 use super::{Claim, claims, none, routed};
 use crate::harness::servers::rabbitmq::{RabbitMq, shared};
 use crate::harness::servers::redis::certificates::Certificates;
@@ -224,22 +224,14 @@ async fn fill(broker: &RabbitMq, tasks: u32) {
 }
 
 impl Source for RabbitMq {
+    type Server = RabbitMq;
+
     fn config(&self, lines: &str) -> String {
         config(self, "tasks", lines)
     }
 
-    async fn goes(&mut self, how: Away) {
-        match how {
-            Away::Killed => self.kill(),
-            Away::Hanging => self.pause(),
-        }
-    }
-
-    async fn comes_back(&mut self, how: Away) {
-        match how {
-            Away::Killed => self.start_again().await,
-            Away::Hanging => self.resume(),
-        }
+    fn server(&mut self) -> &mut RabbitMq {
+        self
     }
 
     async fn has_heard(&self) {

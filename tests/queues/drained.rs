@@ -3,6 +3,9 @@
 use super::crew::{Crew, LINES};
 use crate::harness::Proxy;
 use crate::harness::ground::Ground;
+use crate::harness::servers::postgres::Postgres;
+use crate::harness::servers::rabbitmq::RabbitMq;
+use crate::harness::servers::redis::Redis;
 
 /// How a source is not there.
 #[derive(Clone, Copy, Debug)]
@@ -27,12 +30,42 @@ pub const EACH: [Fault; 3] = [Fault::Source(Away::Killed), Fault::Source(Away::H
 /// What is killed: the source, then Onceward.
 pub const KILLS: [Fault; 2] = [Fault::Source(Away::Killed), Fault::Onceward];
 
-/// Where tasks come from, with a number each as their `id`.
-pub trait Source {
-    /// A configuration whose queue `tasks` has these lines too.
-    fn config(&self, lines: &str) -> String;
+/// What can be away.
+pub trait Server {
     async fn goes(&mut self, how: Away);
     async fn comes_back(&mut self, how: Away);
+}
+
+macro_rules! servers {
+    ($($server:ty)+) => {$(
+        impl Server for $server {
+            async fn goes(&mut self, how: Away) {
+                match how {
+                    Away::Killed => self.kill(),
+                    Away::Hanging => self.pause(),
+                }
+            }
+
+            async fn comes_back(&mut self, how: Away) {
+                match how {
+                    Away::Killed => self.start_again().await,
+                    Away::Hanging => self.resume(),
+                }
+            }
+        }
+    )+};
+}
+
+servers!(Postgres RabbitMq Redis);
+
+/// Where tasks come from, with a number each as their `id`.
+pub trait Source {
+    type Server: Server;
+
+    /// A configuration whose queue `tasks` has these lines too.
+    fn config(&self, lines: &str) -> String;
+    /// Who has the tasks.
+    fn server(&mut self) -> &mut Self::Server;
     /// Until it knows that every task is done.
     async fn has_heard(&self);
 }
@@ -50,12 +83,12 @@ pub async fn drains(source: &mut impl Source, tasks: u32, workers: usize, faults
             crew.reaches(tasks * part / parts).await;
             match *fault {
                 Fault::Source(how) => {
-                    source.goes(how).await;
+                    source.server().goes(how).await;
                     match how {
                         Away::Killed => crew.feels_an_outage().await,
                         Away::Hanging => crew.feels_a_silence().await,
                     }
-                    source.comes_back(how).await;
+                    source.server().comes_back(how).await;
                 }
                 Fault::Onceward => {
                     proxy.kill();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::board::Board;
-use super::drained::{Away, EACH, KILLS, Source, drains};
+use super::drained::{Away, EACH, KILLS, Server, Source, drains};
 use super::{Claim, asks, claims, none};
 use crate::harness::relay::Relay;
 use crate::harness::{Agent, Proxy, Raw, Reply, Upstream, within};
@@ -221,14 +221,7 @@ impl Listed {
     }
 }
 
-impl Source for Listed {
-    fn config(&self, lines: &str) -> String {
-        let lines = format!(
-            "poll = \"100ms\"\ndone = \"PATCH /tasks/{{id}}\"\ndone_body = '{{\"status\":\"done\"}}'\n{lines}"
-        );
-        self.board.config(&lines).replace(&self.board.upstream.url(), &self.relay.url())
-    }
-
+impl Server for Listed {
     async fn goes(&mut self, how: Away) {
         match how {
             Away::Killed => {
@@ -247,6 +240,21 @@ impl Source for Listed {
             }
             Away::Hanging => self.relay.holds(false),
         }
+    }
+}
+
+impl Source for Listed {
+    type Server = Listed;
+
+    fn config(&self, lines: &str) -> String {
+        let lines = format!(
+            "poll = \"100ms\"\ndone = \"PATCH /tasks/{{id}}\"\ndone_body = '{{\"status\":\"done\"}}'\n{lines}"
+        );
+        self.board.config(&lines).replace(&self.board.upstream.url(), &self.relay.url())
+    }
+
+    fn server(&mut self) -> &mut Listed {
+        self
     }
 
     async fn has_heard(&self) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::ack_with_write::is_one_with_its_write;
-use super::drained::{Away, EACH, KILLS, Source, drains};
+use super::drained::{EACH, KILLS, Source, drains};
 use super::{Claim, claims, none, routed};
 use crate::harness::servers::redis::certificates::Certificates;
 use crate::harness::servers::redis::{Redis, Said};
@@ -34,16 +34,6 @@ async fn pending(redis: &Redis) -> i64 {
         },
         said => panic!("{said:?}"),
     }
-}
-
-/// Until all that was given is acknowledged there.
-async fn is_told(redis: &Redis) {
-    within("the stream to be told", async {
-        while pending(redis).await != 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
 }
 
 // J2, J3
@@ -180,26 +170,23 @@ async fn filled(tasks: u32) -> Redis {
 }
 
 impl Source for Redis {
+    type Server = Redis;
+
     fn config(&self, lines: &str) -> String {
         config(self, lines)
     }
 
-    async fn goes(&mut self, how: Away) {
-        match how {
-            Away::Killed => self.kill(),
-            Away::Hanging => self.pause(),
-        }
-    }
-
-    async fn comes_back(&mut self, how: Away) {
-        match how {
-            Away::Killed => self.start_again().await,
-            Away::Hanging => self.resume(),
-        }
+    fn server(&mut self) -> &mut Redis {
+        self
     }
 
     async fn has_heard(&self) {
-        is_told(self).await;
+        within("the stream to be told", async {
+            while pending(self).await != 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
     }
 }
 

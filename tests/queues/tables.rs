@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio_postgres::{Client, NoTls};
 
 use super::ack_with_write::is_one_with_its_write;
-use super::drained::{Away, EACH, KILLS, Source, drains};
+use super::drained::{EACH, KILLS, Source, drains};
 use super::{Claim, claims, none, routed};
 use crate::harness::servers::postgres::Postgres;
 use crate::harness::{Agent, Proxy, Upstream, within};
@@ -256,22 +256,14 @@ impl Table {
 }
 
 impl Source for Table {
+    type Server = Postgres;
+
     fn config(&self, lines: &str) -> String {
         config(&self.postgres.url(), &format!("locks = \"{}\"\n{lines}", self.locks))
     }
 
-    async fn goes(&mut self, how: Away) {
-        match how {
-            Away::Killed => self.postgres.kill(),
-            Away::Hanging => self.postgres.pause(),
-        }
-    }
-
-    async fn comes_back(&mut self, how: Away) {
-        match how {
-            Away::Killed => self.postgres.start_again().await,
-            Away::Hanging => self.postgres.resume(),
-        }
+    fn server(&mut self) -> &mut Postgres {
+        &mut self.postgres
     }
 
     async fn has_heard(&self) {
